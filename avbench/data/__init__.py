@@ -1,0 +1,1 @@
+"""The dataset store, the samples read from it, and the transforms that fill it."""

@@ -1,0 +1,1 @@
+"""What distillation methods are built from: augmentation, factor, herding, matching."""

@@ -1,0 +1,146 @@
+"""The real side of distribution matching: a step's networks, transforms and class mean embeddings.
+
+They depend on the run seed, the step and the class alone, so every cell of a grid that shares them (any IPC, any
+loss) is served by one computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avbench.data.samples import Rows
+from avbench.distill.augment import Augmentation, Transform
+from avbench.method import Context
+from avbench.nets.base import Encoder
+
+Spans = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class StepDraw:
+    """What all cells share at one step.
+
+    Attributes:
+        encoders: ψ_θ by modality, freshly drawn, their parameters without gradients.
+        transforms: A_ω of each class, in the order of the classes; one object for all where ω is shared.
+        means: real class mean embeddings R̄ by modality, (C, D).
+    """
+
+    encoders: Mapping[str, Encoder]
+    transforms: Sequence[Transform]
+    means: Mapping[str, Tensor]
+
+    def transform(self, x: Tensor, classes: Sequence[int]) -> Tensor:
+        """Apply A_ω to x (B, channels, height, width), whose samples belong to ``classes`` (positions), sorted."""
+        if self.transforms[0] is self.transforms[-1]:
+            return self.transforms[0](x)
+        parts = []
+        for position in sorted(set(classes)):
+            mine = [i for i, c in enumerate(classes) if c == position]
+            parts.append(self.transforms[position](x[mine[0] : mine[-1] + 1]))
+        return torch.cat(parts)
+
+
+class RealSide:
+    """Draws each step once and keeps it until another step is asked for."""
+
+    def __init__(self, context: Context, batch_real: int, augment: str, omega_per_class: bool) -> None:
+        self.context, self.batch_real = context, batch_real
+        self.omega_per_class = omega_per_class
+        self.augmentation = Augmentation(augment)
+        info = context.setting.dataset
+        self.encoders = {
+            name: context.architecture.build(info, name).to(context.device, context.dtype).requires_grad_(False)
+            for name in context.setting.modality
+        }
+        self._at: tuple[int, StepDraw] | None = None
+
+    @classmethod
+    def shared(cls, context: Context, batch_real: int, augment: str, omega_per_class: bool) -> RealSide:
+        """The one that all cells of this job with these settings use."""
+        key = (cls, batch_real, augment, omega_per_class)
+        return context.share(key, lambda: cls(context, batch_real, augment, omega_per_class))
+
+    def at(self, k: int) -> StepDraw:
+        """Networks, transforms and real means of step ``k``."""
+        if self._at is None or self._at[0] != k:
+            self._at = (k, self._draw(k))
+        return self._at[1]
+
+    def _draw(self, k: int) -> StepDraw:
+        c = self.context
+        for name, encoder in self.encoders.items():
+            c.architecture.draw(encoder, c.streams(f"matching network {name}", step=k))
+        if self.omega_per_class:
+            transforms = [
+                self.augmentation.siamese(c.streams("siamese", step=k, cls=cls)) for cls in c.classes
+            ]
+        else:
+            transforms = [self.augmentation.siamese(c.streams("siamese", step=k))] * len(c.classes)
+        bare = StepDraw(self.encoders, transforms, {})
+        return StepDraw(self.encoders, transforms, self._real_means(bare, k))
+
+    @torch.no_grad()
+    def _real_means(self, draw: StepDraw, k: int) -> dict[str, Tensor]:
+        """R̄ (C, D) of a real batch a class, summed in float64 so that micro-batching changes no bit."""
+        c = self.context
+        chosen = [self._batch_rows(cls, k) for cls in c.classes]
+        positions = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
+        rows: Rows = np.concatenate(chosen)
+        sums = MeanAccumulator(len(chosen), c.device)
+        per_sample = all(encoder.per_sample for encoder in self.encoders.values())
+        for start, stop in spans(positions, c.micro_batch, per_sample):
+            part = positions[start:stop]
+            batch = c.train.batch(rows[start:stop], c.setting.modality)  # a (B, 1, mels, frames), v (B, C, H, W)
+            for name, x in batch.items():
+                z = self.encoders[name](draw.transform(x, part.tolist()))  # (B, D)
+                sums.add(name, z, part)
+        return sums.means(np.bincount(positions, minlength=len(chosen)), c.dtype)
+
+    def _batch_rows(self, cls: int, k: int) -> Rows:
+        """A real batch of one class without repetition; all of a class that has fewer."""
+        rows = self.context.train.class_rows(cls)
+        order: Rows = self.context.streams("real batch", step=k, cls=cls).permutation(rows)
+        return order[: self.batch_real]
+
+
+class MeanAccumulator:
+    """Class sums of embeddings in float64."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self._classes, self._device = classes, device
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, z: Tensor, positions: np.ndarray) -> None:  # type: ignore[type-arg]
+        """Add embeddings z (B, D) of the classes at ``positions`` (B,)."""
+        if name not in self._sums:
+            shape = (self._classes, z.shape[1])
+            self._sums[name] = torch.zeros(shape, dtype=torch.float64, device=self._device)
+        self._sums[name].index_add_(0, torch.from_numpy(positions).to(self._device), z.double())
+
+    def means(self, counts: np.ndarray, dtype: torch.dtype) -> dict[str, Tensor]:  # type: ignore[type-arg]
+        """Class means (C, D) by modality."""
+        divisor = torch.from_numpy(counts).to(self._device, torch.float64)[:, None]
+        return {name: (total / divisor).to(dtype) for name, total in self._sums.items()}
+
+
+def spans(positions: np.ndarray, micro_batch: int, per_sample: bool, unit: int = 1) -> Spans:  # type: ignore[type-arg]
+    """Cut samples, sorted by class, into runs to send through a network together.
+
+    Networks that treat samples one by one take runs of about ``micro_batch`` samples across classes, in multiples
+    of ``unit``; with batch norm a class must pass whole and alone.
+    """
+    count = len(positions)
+    if per_sample:
+        size = max(unit, micro_batch - micro_batch % unit)
+        return [(start, min(start + size, count)) for start in range(0, count, size)]
+    edges = [0, *(np.flatnonzero(np.diff(positions)) + 1).tolist(), count]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+LossOfMeans = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]

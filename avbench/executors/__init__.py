@@ -1,0 +1,1 @@
+"""Executors: where jobs run. Engines exchange specifications and run directories, nothing else."""

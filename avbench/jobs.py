@@ -1,0 +1,265 @@
+"""Tasks and jobs: what a plan is made of, their content keys, and their form as JSON.
+
+A *task* makes one artefact or record and has a key: the hash of all that its result depends on. A *job* is one or
+several tasks that one worker process does in turn. Device, threads and engine are recorded, not keyed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from avbench.data.store import StoreInfo
+from avbench.randomness import STREAM_SCHEME
+
+_KEY_LENGTH = 20
+
+
+def content_key(kind: str, facts: Mapping[str, Any]) -> str:
+    """A key from JSON-able facts, the same for any order in which they are given."""
+    text = json.dumps({"kind": kind, "streams": STREAM_SCHEME, **facts}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
+
+
+@dataclass(frozen=True)
+class PluginRef:
+    """A plugin with its resolved options, as recorded and keyed."""
+
+    name: str
+    label: str
+    version: int
+    distribution: str
+    distribution_version: str
+    options: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+    def identity(self) -> dict[str, Any]:
+        """What results depend on: not how the user spelled it, nor where the values came from."""
+        plain = self.name.rpartition(":")[2]
+        return {
+            "name": plain,
+            "version": self.version,
+            "distribution": self.distribution,
+            "options": dict(self.options),
+        }
+
+
+@dataclass(frozen=True)
+class Networks:
+    """An architecture, fusion and protocol: how networks are built and trained."""
+
+    protocol: PluginRef
+    architecture: PluginRef
+    fusion: PluginRef
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "protocol": self.protocol.identity(),
+            "architecture": self.architecture.identity(),
+            "fusion": self.fusion.identity(),
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on a dataset at an IPC, seed and modality: one distilled set.
+
+    Attributes:
+        training: how prerequisites train networks (the preset's defaults); its architecture is the one that distils.
+        prerequisites: name → key.
+        planned_seeds: how many seeds the run asked for, so that a board can tell an incomplete row.
+    """
+
+    dataset: str
+    fingerprint: str
+    method: PluginRef
+    role: str
+    ipc: int
+    seed: int
+    modality: str
+    preset: str
+    precision: str
+    training: Networks
+    prerequisites: Mapping[str, str] = field(default_factory=dict)
+    planned_seeds: int = 1
+
+    @property
+    def key(self) -> str:
+        facts = {
+            "fingerprint": self.fingerprint,
+            "method": self.method.identity(),
+            "ipc": self.ipc,
+            "seed": self.seed,
+            "modality": self.modality,
+            "precision": self.precision,
+            "architecture": self.training.architecture.identity(),
+            "prerequisites": dict(self.prerequisites),
+        }
+        return content_key("distil", facts)
+
+    @property
+    def name(self) -> str:
+        """How the cell is called on the screen."""
+        ipc = f" ipc {self.ipc}" if self.ipc else ""
+        modality = "" if self.modality == "av" else f" {self.modality}"
+        return f"{self.method.label} {self.dataset}{ipc}{modality} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class PrerequisiteTask:
+    """Build the prerequisite ``name`` that ``owner`` requires."""
+
+    owner: Cell
+    name: str
+    key: str
+
+    kind = "prerequisite"
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} for {self.owner.dataset} seed {self.owner.seed}"
+
+
+@dataclass(frozen=True)
+class DistilTask:
+    """Make one distilled set."""
+
+    cell: Cell
+
+    kind = "distil"
+
+    @property
+    def key(self) -> str:
+        return self.cell.key
+
+    @property
+    def title(self) -> str:
+        return self.cell.name
+
+
+@dataclass(frozen=True)
+class EvaluateTask:
+    """Judge one distilled set under one protocol, architecture and fusion; all its networks, all modalities.
+
+    Its record's key holds the hash of the set, known only once it is made: see :func:`evaluation_key`. Until then
+    ``key`` names the task.
+    """
+
+    cell: Cell
+    judged_by: Networks
+    networks: int
+
+    kind = "evaluate"
+
+    @property
+    def key(self) -> str:
+        facts = {"distil": self.cell.key, "by": self.judged_by.identity(), "networks": self.networks}
+        return content_key("evaluate-task", facts)
+
+    @property
+    def title(self) -> str:
+        return f"evaluate {self.cell.name}"
+
+    def record_key(self, set_hash: str) -> str:
+        """The key of the record, given the content hash of the distilled set."""
+        facts = {
+            "set": set_hash,
+            "fingerprint": self.cell.fingerprint,
+            "by": self.judged_by.identity(),
+            "seed": self.cell.seed,
+            "modality": self.cell.modality,
+            "precision": self.cell.precision,
+            "networks": self.networks,
+        }
+        return content_key("evaluate", facts)
+
+
+Task = PrerequisiteTask | DistilTask | EvaluateTask
+
+
+def prerequisite_key(
+    identity: Mapping[str, Any], fingerprint: str, seed: int, modality: str, precision: str, training: Networks
+) -> str:
+    """The key of a prerequisite: shared by whatever requires an equal one on the same data, seed and networks."""
+    facts = {
+        "identity": dict(identity),
+        "fingerprint": fingerprint,
+        "seed": seed,
+        "modality": modality,
+        "precision": precision,
+        "training": training.identity(),
+    }
+    return content_key("prerequisite", facts)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a job is run; recorded, not keyed.
+
+    Attributes:
+        threads: threads of torch's CPU kernels, whatever the environment says.
+        micro_batch: the most samples sent through a network at once.
+        checkpoint_s: seconds between checkpoints.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    micro_batch: int = 256
+    checkpoint_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tasks of one kind for one worker process, and the keys of the tasks that must be done before."""
+
+    tasks: tuple[Task, ...]
+    needs: frozenset[str] = frozenset()
+
+    @property
+    def kind(self) -> str:
+        return self.tasks[0].kind
+
+    @property
+    def id(self) -> str:
+        keys = [task.key for task in self.tasks]
+        return f"{self.kind}-{content_key('job', {'tasks': keys})[:12]}"
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def _networks_from(values: Mapping[str, Any]) -> Networks:
+    return Networks(**{part: PluginRef(**reference) for part, reference in values.items()})
+
+
+def _cell_from(values: Mapping[str, Any]) -> Cell:
+    plain = dict(values)
+    plain["method"] = PluginRef(**plain["method"])
+    plain["training"] = _networks_from(plain["training"])
+    return Cell(**plain)
+
+
+def task_to_json(task: Task) -> dict[str, Any]:
+    """A task as JSON-able values."""
+    return {"kind": task.kind, **asdict(task)}
+
+
+def task_from_json(values: Mapping[str, Any]) -> Task:
+    """The inverse of :func:`task_to_json`."""
+    kind = values["kind"]
+    if kind == "prerequisite":
+        return PrerequisiteTask(_cell_from(values["owner"]), values["name"], values["key"])
+    if kind == "distil":
+        return DistilTask(_cell_from(values["cell"]))
+    return EvaluateTask(_cell_from(values["cell"]), _networks_from(values["judged_by"]), values["networks"])
+
+
+def trained_network_key(task: EvaluateTask, identity: Mapping[str, Any], info: StoreInfo) -> str:
+    """The key under which an evaluation of the whole data shares its trained networks with methods."""
+    cell = task.cell
+    return prerequisite_key(
+        identity, info.fingerprint, cell.seed, cell.modality, cell.precision, task.judged_by
+    )

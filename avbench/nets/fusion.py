@@ -1,0 +1,75 @@
+"""Fusions: how the embeddings of both modalities become class predictions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from avbench.nets.base import draw_default
+from avbench.plugin import Plugin
+
+#: Standard deviation of the heads' initial weights (AVDD's code).
+HEAD_STD = 1e-4
+
+
+class FusionHead(nn.Module, ABC):
+    """The trainable part of a fusion. ``embeddings`` maps ``"a"`` and/or ``"v"`` to (B, D)."""
+
+    @abstractmethod
+    def loss(self, embeddings: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+        """The scalar training loss; ``labels`` (B,) are class indices."""
+
+    @abstractmethod
+    def predict(self, embeddings: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Class probabilities (B, C) of each modality that this fusion can score: ``"a"``, ``"v"``, ``"av"``."""
+
+
+class Fusion(Plugin, ABC):
+    """Builds the head for given embedding sizes."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def build(self, dims: Mapping[str, int], classes: int) -> FusionHead:
+        """A head for embeddings of ``dims[modality]`` dimensions each."""
+
+    def draw(self, head: FusionHead, rng: np.random.Generator) -> None:
+        """Draw the head's weights: linear weights N(0, 1e-4²), biases as PyTorch does."""
+        draw_default(head, rng)
+        for module in head.modules():
+            if isinstance(module, nn.Linear):
+                values = rng.standard_normal(module.weight.numel(), dtype=np.float32) * np.float32(HEAD_STD)
+                with torch.no_grad():
+                    module.weight.copy_(torch.from_numpy(values).view(module.weight.shape))
+
+
+class EnsembleHead(FusionHead):
+    """One linear classifier per modality; trained by CE_a + CE_v, fused by the mean of both softmaxes."""
+
+    def __init__(self, dims: Mapping[str, int], classes: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({name: nn.Linear(dim, classes) for name, dim in dims.items()})
+
+    def loss(self, embeddings: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+        losses = [F.cross_entropy(self.heads[name](z), labels) for name, z in embeddings.items()]
+        return torch.stack(losses).sum()
+
+    def predict(self, embeddings: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = {name: self.heads[name](z).softmax(dim=1) for name, z in embeddings.items()}  # (B, C)
+        if len(found) == 2:
+            found["av"] = (found["a"] + found["v"]) / 2
+        return found
+
+
+class Ensemble(Fusion):
+    """A classifier per modality, predictions averaged (AVDD, appendix D)."""
+
+    def build(self, dims: Mapping[str, int], classes: int) -> EnsembleHead:
+        return EnsembleHead(dims, classes)

@@ -1,0 +1,90 @@
+"""Records and artefacts on disk. A record is written atomically, at the end, and is all that reports read.
+
+Layout of the run directory::
+
+    prerequisite/<key>/   tensors.safetensors, record.json
+    distil/<key>/         distilled.json, distilled.safetensors, curve.jsonl, record.json
+    evaluate/<key>/       record.json
+    jobs/<id>/            spec.json, events.jsonl, log.txt: what a worker was told and said
+    <kind>/<key>/checkpoint.safetensors   while a task is under way
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+KINDS = ("prerequisite", "distil", "evaluate")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees either the old one or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The state of a grid: the same command again does only what is missing here."""
+
+    root: Path
+
+    def folder(self, kind: str, key: str) -> Path:
+        """The folder of one task."""
+        return self.root / kind / key
+
+    def record(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The record of a task, or ``None`` where there is none that can be read."""
+        return _read(self.folder(kind, key) / "record.json")
+
+    def done(self, kind: str, key: str) -> bool:
+        found = self.record(kind, key)
+        return found is not None and found["status"] == "done"
+
+    def failed(self, kind: str, key: str) -> bool:
+        found = self.record(kind, key)
+        return found is not None and found["status"] == "failed"
+
+    def write_record(self, kind: str, key: str, record: Mapping[str, Any]) -> None:
+        """Write the record of a task, with its kind and key."""
+        full = {"schema_version": SCHEMA_VERSION, "kind": kind, "key": key, **record}
+        text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.folder(kind, key) / "record.json", text + "\n")
+
+    def forget(self, kind: str, key: str) -> None:
+        """Remove a failed record, so that the task is tried again; its checkpoint stays."""
+        (self.folder(kind, key) / "record.json").unlink(missing_ok=True)
+
+    def records(self, kind: str) -> Iterator[dict[str, Any]]:
+        """All readable records of a kind, in the order of their keys."""
+        for path in sorted((self.root / kind).glob("*/record.json")):
+            found = _read(path)
+            if found is not None:
+                yield found
+
+    def set_hash(self, cell_key: str) -> str | None:
+        """The content hash of a distilled set that is done."""
+        found = self.record("distil", cell_key)
+        if found is None or found["status"] != "done":
+            return None
+        value: str = found["result"]["content_hash"]
+        return value
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(found, dict) and found.get("schema_version") == SCHEMA_VERSION
+    return found if whole and found.get("status") in ("done", "failed") else None

@@ -1,0 +1,42 @@
+"""Runs one job alone, in its own process: ``python -m avbench.worker JOB_FOLDER``.
+
+It reads ``spec.json``, does the job's tasks, writes their artefacts and records into the run directory, and tells
+its progress in ``events.jsonl``. It needs no coordinator: the same command by hand does the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from avbench.desk import Desk, Spec
+from avbench.jobs import DistilTask, EvaluateTask, PrerequisiteTask
+from avbench.tasks import build_prerequisite, distil, evaluate
+
+#: Exit status of a worker some of whose tasks failed; each failure has its record.
+SOME_FAILED = 3
+
+
+def run_job(folder: Path) -> int:
+    """Do the job in ``folder`` and return the exit status."""
+    spec = Spec.read(folder)
+    # The number of threads changes rounding: it comes from the job, whatever the environment says.
+    torch.set_num_threads(spec.engine.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+    desk = Desk(spec, folder / "events.jsonl")
+    for task in spec.tasks:
+        desk.tell(event="task", task=task.key, title=task.title, kind=task.kind)
+    distil(desk, [task for task in spec.tasks if isinstance(task, DistilTask)])
+    for task in spec.tasks:
+        if isinstance(task, PrerequisiteTask):
+            build_prerequisite(desk, task)
+        elif isinstance(task, EvaluateTask):
+            evaluate(desk, task)
+    return SOME_FAILED if desk.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(Path(sys.argv[1])))

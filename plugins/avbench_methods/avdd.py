@@ -1,0 +1,75 @@
+"""AVDD: audio-visual dataset distillation (Kushwaha et al., TMLR 2024).
+
+Algorithm 1 of the paper: at each iteration draw networks ψ_θa, ψ_θv and an augmentation, embed a real batch of every
+class and the synthetic items, and descend on base + λ_ICM·ICM + λ_CGM·CGM (Eq. 10). Items start from herding-selected
+pairs with l² of them packed into one (appendix B).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from avbench.api import LossWeights, RequestError, Setting, Sourced, option, sourced, weighted_loss
+from avbench_methods.matching import MatchingConfig, MatchingMethod
+
+#: λ_ICM = λ_CGM by IPC (appendix C). Between and beyond the published IPCs the nearest lower one holds.
+LAMBDA_BY_IPC = {1: 10.0, 10: 10.0, 20: 20.0}
+
+
+def published_lambda(ipc: int) -> float:
+    """λ at an IPC: the published one, or that of the nearest lower published IPC."""
+    return LAMBDA_BY_IPC[max(known for known in LAMBDA_BY_IPC if known <= max(ipc, 1))]
+
+
+@dataclass(frozen=True)
+class AVDDConfig(MatchingConfig):
+    """Options of ``avdd``."""
+
+    init: Literal["random", "herding", "noise"] = option("herding", "what the items start from")
+    factor: int = option(2, "l: each item holds l × l training samples")
+    base: float = option(1.0, "weight of the base loss, Eq. 3")
+    icm: float = option(10.0, "weight of implicit cross-matching, Eq. 6")
+    cgm: float = option(10.0, "weight of cross-modal gap matching, Eq. 9")
+    scmm: float = option(0.0, "weight of synthetic cross-modal matching, Eq. 11 (an ablation)")
+    rscmm: float = option(0.0, "weight of real-synthetic cross-modal matching, Eq. 14 (an ablation)")
+
+    @property
+    def weights(self) -> LossWeights:
+        return LossWeights(self.base, self.icm, self.cgm, self.scmm, self.rscmm)
+
+
+class AudioVisualDistillation(MatchingMethod):
+    """Distribution matching with joint audio-visual losses (AVDD)."""
+
+    Config = AVDDConfig
+    config: AVDDConfig
+
+    @classmethod
+    def defaults(cls, setting: Setting) -> Mapping[str, Sourced[Any]]:
+        value = published_lambda(setting.ipc)
+        return {**sourced("AVDD, appendix C", icm=value, cgm=value), **quick_steps(setting)}
+
+    @classmethod
+    def check(cls, config: MatchingConfig, setting: Setting) -> None:
+        super().check(config, setting)
+        assert isinstance(config, AVDDConfig)
+        if setting.modality != "av" and config.weights.cross_modal:
+            raise RequestError(
+                f"avdd's joint losses need both modalities, not {setting.modality!r}: "
+                "use --modality av, or dm, which matches each modality by itself."
+            )
+
+    def step(self, k: int) -> Mapping[str, float]:
+        draw = self.real.at(k)  # ψ_θa, ψ_θv, A_ω and R̄a, R̄v (C, D)
+        loss = self.items.match(draw, lambda R, S: weighted_loss(R, S, self.config.weights))  # Eq. 10, summed over c
+        self.items.update()
+        return {"loss": loss}
+
+
+def quick_steps(setting: Setting) -> Mapping[str, Sourced[Any]]:
+    """The preset ``quick``: sizes that a CPU does in minutes."""
+    if setting.preset != "quick":
+        return {}
+    return sourced("preset quick", steps=200 if setting.ipc < 10 else 100, batch_real=32)
