@@ -1,8 +1,8 @@
 """The public API: everything a plugin may build on. Importing it imports torch."""
 
-from avbench.data.audio import LogMel, resample
+from avbench.data.audio import LogMel, one_thread, resample
 from avbench.data.samples import Samples, TensorSamples, TestSet, TrainSet, ValSet
-from avbench.data.store import Store, StoreInfo, StoreWriter, open_store
+from avbench.data.store import SPLITS, Store, StoreInfo, StoreWriter, open_store
 from avbench.dataset import Dataset, NoOptions, PrepareContext
 from avbench.distill.augment import Augmentation, Transform
 from avbench.distill.factor import check_fits, decode, pack
@@ -17,7 +17,7 @@ from avbench.hooks import hookimpl
 from avbench.method import Context, Method, SelectionMethod
 from avbench.nets.base import Architecture, Encoder
 from avbench.nets.fusion import Fusion, FusionHead
-from avbench.options import Sourced, option, sourced
+from avbench.options import Sourced, option, sourced, to_json
 from avbench.plugin import Plugin, Setting
 from avbench.prerequisite import Prerequisite, PrerequisiteContext, Product, TrainedNetwork
 from avbench.protocols.base import Evaluation, EvaluationContext, Protocol
@@ -25,6 +25,7 @@ from avbench.randomness import Streams
 from avbench.work import State, Work
 
 __all__ = [
+    "SPLITS",
     "Architecture",
     "Augmentation",
     "AvbenchError",
@@ -42,9 +43,9 @@ __all__ = [
     "Method",
     "NoOptions",
     "Plugin",
+    "PrepareContext",
     "Prerequisite",
     "PrerequisiteContext",
-    "PrepareContext",
     "Product",
     "Protocol",
     "RealSide",
@@ -75,6 +76,7 @@ __all__ = [
     "hookimpl",
     "initial_items",
     "nearest",
+    "one_thread",
     "open_store",
     "option",
     "pack",
@@ -82,5 +84,6 @@ __all__ = [
     "required_for",
     "resample",
     "sourced",
+    "to_json",
     "weighted_loss",
 ]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from avbench import plugins
 from avbench.errors import PluginError, RequestError
 from avbench.grammar import Variant, canonical
@@ -100,6 +102,28 @@ def check_method(configured: Configured, setting: Setting) -> None:
             f"check: {type(error).__name__}: {error}",
             plugin=label,
             phase="check",
+        ) from error
+
+
+def check_architecture(ref: PluginRef, setting: Setting) -> None:
+    """Build the networks without memory for weights, so that a size that does not fit is told before training.
+
+    Raises:
+        RequestError: the architecture does not accept the input size.
+    """
+    architecture = reconstruct("architectures", ref).build()
+    try:
+        with torch.device("meta"):
+            for modality in setting.modality:
+                architecture.build(setting.dataset, modality)
+    except RequestError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"architecture {ref.label} ({ref.distribution} {ref.distribution_version}) failed to build: "
+            f"{type(error).__name__}: {error}",
+            plugin=ref.label,
+            phase="build",
         ) from error
 
 

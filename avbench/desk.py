@@ -7,6 +7,7 @@ not finite are the runner's, never a plugin's.
 from __future__ import annotations
 
 import json
+import math
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from avbench.environment import environment, peak_memory_mib
 from avbench.errors import AvbenchError, StoreError
 from avbench.hooks import Hooks
 from avbench.jobs import Cell, Engine, EvaluateTask, PrerequisiteTask, Task, task_from_json
+from avbench.plugin import Setting
 from avbench.randomness import STREAM_SCHEME, Streams
 from avbench.results import RunDirectory
 from avbench.work import Work
@@ -98,6 +100,9 @@ class Desk:
             self._train[key] = TrainSet(self.store(cell), self.device, dtype_of(cell))
         return self._train[key]
 
+    def setting(self, cell: Cell) -> Setting:
+        return Setting(self.store(cell).info, cell.ipc, cell.modality, cell.preset)
+
     def streams(self, cell: Cell) -> Streams:
         return Streams(cell.seed)
 
@@ -140,7 +145,7 @@ class Desk:
         """Make one step of a task: check what it returns, tell it, give it to the hooks."""
         began = time.monotonic()
         metrics = {name: float(value) for name, value in work.step(k).items()}
-        wrong = {name: value for name, value in metrics.items() if not _finite(value)}
+        wrong = {name: value for name, value in metrics.items() if not math.isfinite(value)}
         if wrong:
             raise TaskError(f"step {k}", f"not finite: {wrong}; lower the learning rate or look at the data.")
         if curve is not None and metrics:
@@ -166,10 +171,6 @@ class Desk:
             if time.monotonic() - saved >= self.spec.engine.checkpoint_s:
                 save_checkpoint(path, k + 1, work.state())
                 saved = time.monotonic()
-
-
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
 
 
 def dtype_of(cell: Cell) -> torch.dtype:

@@ -149,9 +149,7 @@ class LearnedSet(DistilledSet):
 
     def _decoded(self, device: torch.device, dtype: torch.dtype, decoded: bool) -> TensorSamples:
         factor = self.factor if decoded else 1
-        tensors = {
-            name: decode(items.detach().to(device, dtype), factor) for name, items in self.items.items()
-        }
+        tensors = {name: decode(items.detach().to(device, dtype), factor) for name, items in self.items.items()}
         return TensorSamples(tensors, self.labels.repeat_interleave(factor**2))
 
 
@@ -232,10 +230,12 @@ def load(path: str | Path) -> DistilledSet:
         tensors = load_file(folder / _TENSORS)
     except (OSError, ValueError, SafetensorError) as error:
         raise RequestError(f"{folder} holds no readable distilled set: {error}") from None
+    if not isinstance(about, dict):
+        raise RequestError(f"{folder}: {_JSON} holds no description.")
     if about.get("format") != FORMAT:
         raise RequestError(f"{folder}: distilled-set format {about.get('format')}, expected {FORMAT}.")
     found = _assemble(about, tensors, folder)
-    if found.content_hash != about["content_hash"]:
+    if found.content_hash != about.get("content_hash"):
         raise RequestError(f"{folder}: the tensors do not match the description's content hash.")
     return found
 

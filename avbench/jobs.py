@@ -181,7 +181,12 @@ Task = PrerequisiteTask | DistilTask | EvaluateTask
 
 
 def prerequisite_key(
-    identity: Mapping[str, Any], fingerprint: str, seed: int, modality: str, precision: str, training: Networks
+    identity: Mapping[str, Any],
+    fingerprint: str,
+    seed: int,
+    modality: str,
+    precision: str,
+    training: Networks,
 ) -> str:
     """The key of a prerequisite: shared by whatever requires an equal one on the same data, seed and networks."""
     facts = {
@@ -260,6 +265,4 @@ def task_from_json(values: Mapping[str, Any]) -> Task:
 def trained_network_key(task: EvaluateTask, identity: Mapping[str, Any], info: StoreInfo) -> str:
     """The key under which an evaluation of the whole data shares its trained networks with methods."""
     cell = task.cell
-    return prerequisite_key(
-        identity, info.fingerprint, cell.seed, cell.modality, cell.precision, task.judged_by
-    )
+    return prerequisite_key(identity, info.fingerprint, cell.seed, cell.modality, cell.precision, task.judged_by)

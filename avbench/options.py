@@ -25,7 +25,7 @@ _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 def option(default: T, help: str) -> T:
     """A field of a ``Config``: its default and one sentence of help, with units where there are any."""
-    return typing.cast(T, dataclasses.field(default=default, metadata={"help": help}))
+    return dataclasses.field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,7 @@ def from_json(config_type: type[T], values: Mapping[str, Any], owner: str) -> T:
     return resolve(config_type, owner, [(values, "record")]).config
 
 
-def resolve(
-    config_type: type[T], owner: str, layers: Sequence[tuple[Mapping[str, Any], str]]
-) -> Resolved[T]:
+def resolve(config_type: type[T], owner: str, layers: Sequence[tuple[Mapping[str, Any], str]]) -> Resolved[T]:
     """Merge ``layers``, the weakest first, over the class defaults.
 
     Args:
@@ -124,7 +122,9 @@ def coerce(raw: Any, annotation: Any, where: str) -> Any:
             return choices[str(raw)]
         raise RequestError(f"{where} = {raw!r}: {nearest(str(raw), choices)}")
     if origin is tuple:
-        parts = raw.split() if isinstance(raw, str) else list(raw)
+        parts = raw.split() if isinstance(raw, str) else raw
+        if not isinstance(parts, list | tuple):
+            raise RequestError(f"{where} = {raw!r}: expected {_spell(annotation)}.")
         return tuple(coerce(part, arguments[0], where) for part in parts)
     try:
         return _scalar(raw, annotation)
@@ -170,6 +170,6 @@ def _spell(annotation: Any) -> str:
     if origin is typing.Literal:
         return "one of " + ", ".join(str(a) for a in arguments)
     if origin is tuple:
-        return f"{_spell(arguments[0])}s separated by spaces"
+        return f"{_spell(arguments[0]).removeprefix('a ')}s separated by spaces"
     names = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}
     return names.get(annotation, "none" if annotation is type(None) else str(annotation))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
 
-from avbench.configure import Configured, check_method, configure, configure_networks
+from avbench.configure import Configured, check_architecture, check_method, configure, configure_networks
 from avbench.data.store import StoreInfo
 from avbench.errors import RequestError, nearest
 from avbench.grammar import Variant
@@ -20,6 +20,7 @@ from avbench.jobs import (
     DistilTask,
     EvaluateTask,
     Job,
+    Networks,
     PrerequisiteTask,
     Task,
     prerequisite_key,
@@ -60,6 +61,7 @@ class Plan:
         jobs: what remains, in an order in which every need comes before who needs it.
         done: keys of tasks that are done already.
         failed: tasks that failed before and are not to be retried.
+        retried: how many tasks of ``jobs`` failed before.
         stranded: tasks that can't run because something they need failed before.
         disk_bytes: an estimate of what the remaining tasks will write.
     """
@@ -70,6 +72,7 @@ class Plan:
     done: frozenset[str]
     failed: tuple[Task, ...]
     stranded: tuple[Task, ...]
+    retried: int
     disk_bytes: int
 
 
@@ -95,7 +98,11 @@ def make_plan(request: Request, directory: RunDirectory) -> Plan:
     planned = _unique(_expand(request))
     _check_settings(request, planned)
     state = _State(directory, request.retry_failed)
-    jobs = [*_prerequisite_jobs(planned, state), *_distil_jobs(planned, state), *_evaluate_jobs(planned, state)]
+    jobs = [
+        *_prerequisite_jobs(planned, state),
+        *_distil_jobs(planned, state),
+        *_evaluate_jobs(planned, state),
+    ]
     return Plan(
         cells=tuple(p.cell for p in planned),
         evaluations=tuple(task for p in planned for task in p.evaluations),
@@ -103,6 +110,7 @@ def make_plan(request: Request, directory: RunDirectory) -> Plan:
         done=frozenset(state.done),
         failed=tuple(state.failed),
         stranded=tuple(state.stranded),
+        retried=state.retried,
         disk_bytes=sum(_disk_bytes(task, request) for job in jobs for task in job.tasks),
     )
 
@@ -118,12 +126,13 @@ def _expand(request: Request) -> Iterator[_Planned]:
             setting = Setting(info, ipc, modality, chosen.name)
             method = configure("methods", variant, request.settings, setting)
             check_method(method, setting)
+            training, judges = _networks(request, chosen, setting)
             for seed in range(request.seeds or chosen.seeds):
-                yield _cell(request, chosen, setting, method, seed)
+                yield _cell(request, chosen, setting, method, training, judges, seed)
 
 
-def _cell(request: Request, chosen: Preset, setting: Setting, method: Configured, seed: int) -> _Planned:
-    info = setting.dataset
+def _networks(request: Request, chosen: Preset, setting: Setting) -> tuple[Networks, list[Networks]]:
+    """How prerequisites are trained, and all the ways in which sets are judged; each network tried for size."""
     standard = Variant(chosen.architecture)
     training = configure_networks(
         Variant(chosen.protocol),
@@ -132,6 +141,29 @@ def _cell(request: Request, chosen: Preset, setting: Setting, method: Configured
         request.settings,
         setting,
     )
+    judges = [
+        configure_networks(protocol, architecture, fusion, request.settings, setting)
+        for protocol, architecture, fusion in product(
+            request.protocols or (Variant(chosen.protocol),),
+            request.architectures or (standard,),
+            request.fusions or (Variant(chosen.fusion),),
+        )
+    ]
+    for networks in (training, *judges):
+        check_architecture(networks.architecture, setting)
+    return training, judges
+
+
+def _cell(
+    request: Request,
+    chosen: Preset,
+    setting: Setting,
+    method: Configured,
+    training: Networks,
+    judges: list[Networks],
+    seed: int,
+) -> _Planned:
+    info = setting.dataset
     cell = Cell(
         dataset=info.name,
         fingerprint=info.fingerprint,
@@ -146,32 +178,18 @@ def _cell(request: Request, chosen: Preset, setting: Setting, method: Configured
         planned_seeds=request.seeds or chosen.seeds,
     )
     required = {
-        name: prerequisite_key(
-            need.identity(), info.fingerprint, seed, setting.modality, request.precision, training
-        )
+        name: prerequisite_key(need.identity(), info.fingerprint, seed, setting.modality, request.precision, training)
         for name, need in method.target.requires(method.config, setting).items()
     }
     cell = replace(cell, prerequisites=required)
-    evaluations = [
-        EvaluateTask(
-            cell,
-            configure_networks(protocol, architecture, fusion, request.settings, setting),
-            request.networks or chosen.networks,
-        )
-        for protocol, architecture, fusion in product(
-            request.protocols or (Variant(chosen.protocol),),
-            request.architectures or (standard,),
-            request.fusions or (Variant(chosen.fusion),),
-        )
-    ]
-    light = method.target.selects or not method.target.uses_ipc
+    networks = request.networks or chosen.networks
     return _Planned(
         cell,
         method.target.shares(method.config),
-        light,
+        method.target.selects or not method.target.uses_ipc,
         chosen.bundle if method.target.uses_ipc else 1,
         tuple(PrerequisiteTask(cell, name, key) for name, key in required.items()),
-        tuple(evaluations),
+        tuple(EvaluateTask(cell, judge, networks) for judge in judges),
     )
 
 
@@ -214,6 +232,7 @@ class _State:
         self.done: set[str] = set()
         self.failed: list[Task] = []
         self.stranded: list[Task] = []
+        self.retried = 0
         self._hopeless: set[str] = set()
 
     def remains(self, task: Task, record_key: str | None, needs: Iterable[str] = ()) -> bool:
@@ -227,6 +246,7 @@ class _State:
         elif self._hopeless.intersection(needs):
             self.stranded.append(task)
         else:
+            self.retried += record is not None
             return True
         self._hopeless.add(task.key)
         return False
@@ -315,4 +335,3 @@ def _disk_bytes(task: Task, request: Request) -> int:
     item = sum(4 * prod(info.shape(name)) for name in task.cell.modality)
     # A checkpoint holds items and momentum beside the finished set.
     return record + 3 * item * task.cell.ipc * len(info.classes)
-

@@ -51,19 +51,11 @@ class RunDirectory:
         found = self.record(kind, key)
         return found is not None and found["status"] == "done"
 
-    def failed(self, kind: str, key: str) -> bool:
-        found = self.record(kind, key)
-        return found is not None and found["status"] == "failed"
-
     def write_record(self, kind: str, key: str, record: Mapping[str, Any]) -> None:
         """Write the record of a task, with its kind and key."""
         full = {"schema_version": SCHEMA_VERSION, "kind": kind, "key": key, **record}
         text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.folder(kind, key) / "record.json", text + "\n")
-
-    def forget(self, kind: str, key: str) -> None:
-        """Remove a failed record, so that the task is tried again; its checkpoint stays."""
-        (self.folder(kind, key) / "record.json").unlink(missing_ok=True)
 
     def records(self, kind: str) -> Iterator[dict[str, Any]]:
         """All readable records of a kind, in the order of their keys."""

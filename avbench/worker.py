@@ -13,7 +13,9 @@ import torch
 
 from avbench.desk import Desk, Spec
 from avbench.jobs import DistilTask, EvaluateTask, PrerequisiteTask
-from avbench.tasks import build_prerequisite, distil, evaluate
+from avbench.tasks.distilling import distil
+from avbench.tasks.evaluating import evaluate
+from avbench.tasks.prerequisites import build_prerequisite
 
 #: Exit status of a worker some of whose tasks failed; each failure has its record.
 SOME_FAILED = 3
@@ -25,7 +27,7 @@ def run_job(folder: Path) -> int:
     # The number of threads changes rounding: it comes from the job, whatever the environment says.
     torch.set_num_threads(spec.engine.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
     desk = Desk(spec, folder / "events.jsonl")
     for task in spec.tasks:
         desk.tell(event="task", task=task.key, title=task.title, kind=task.kind)

@@ -115,15 +115,11 @@ class Bars:
             self.progress.remove_task(self._bars.pop(event["job"]))
         elif kind == "step":
             bar = self._bars[self._job_of[event["task"]]]
-            self.progress.update(
-                bar, description=event["title"], completed=event["done"], total=event["steps"]
-            )
+            self.progress.update(bar, description=event["title"], completed=event["done"], total=event["steps"])
         elif kind in ("failed", "stranded"):
             self.progress.console.print(f"{kind}: {event['title']}: {event['reason']}", markup=False)
         left = self.clock.left()
-        self.progress.update(
-            self._all, completed=self.clock.settled, left=f"time left: {left}" if left else ""
-        )
+        self.progress.update(self._all, completed=self.clock.settled, left=f"time left: {left}" if left else "")
 
 
 def _columns() -> Progress:
@@ -154,16 +150,15 @@ def preparation() -> Iterator[Callable[[int, int, str], None]]:
     if sys.stderr.isatty():
         with _columns() as progress:
             bar = progress.add_task("preparing", total=None, left="")
-            yield lambda done, total, what: progress.update(
-                bar, description=what, completed=done, total=total or None
-            )
+            yield lambda done, total, what: progress.update(bar, description=what, completed=done, total=total or None)
         return
-    last = [0.0, ""]
+    told_at, told_what = 0.0, ""
 
     def line(done: int, total: int, what: str) -> None:
+        nonlocal told_at, told_what
         now = time.monotonic()
-        if what != last[1] or now - float(last[0]) >= _LINE_EVERY_S:
-            last[:] = [now, what]
+        if what != told_what or now - told_at >= _LINE_EVERY_S:
+            told_at, told_what = now, what
             print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
     yield line

@@ -106,8 +106,6 @@ def carry_out(
     if dry_run:
         _show_plan(plan, as_json)
         return 0
-    if request.retry_failed:
-        _forget_failures(plan, directory)
     _check_writable(out)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     slots = jobs or (1 if engine.device == "cuda" else max(1, cores // engine.threads))
@@ -118,18 +116,9 @@ def carry_out(
         with watching(plan, slots) as listener:
             argv = ("avbench", *sys.argv[1:])
             outcome = Coordinator(plan, directory, data, executor, engine, argv, hooks, listener).run()
-    boards = build_boards([directory], only={cell.key for cell in plan.cells})
+    boards = build_boards([directory], only={cell.key for cell in plan.cells}, seeds_wanted=plan.cells[0].planned_seeds)
     _show_results(boards, outcome, plan, out, as_json)
     return SOME_FAILED if outcome.failed or outcome.stranded or plan.failed or plan.stranded else 0
-
-
-def _forget_failures(plan: Plan, directory: RunDirectory) -> None:
-    """Failed records of tasks that are to be tried again would otherwise pass for their result."""
-    for job in plan.jobs:
-        for task in job.tasks:
-            if directory.failed(task.kind, task.key):
-                directory.forget(task.kind, task.key)
-                print(f"retrying: {task.title}", file=sys.stderr)
 
 
 def _check_writable(out: Path) -> None:
@@ -152,6 +141,8 @@ def _announce(plan: Plan, engine: Engine, slots: int) -> None:
         f"{len(plan.jobs)} jobs, {slots} at once on {engine.device}.",
         file=sys.stderr,
     )
+    if plan.retried:
+        print(f"{plan.retried} tasks failed before and are tried again.", file=sys.stderr)
     if plan.failed:
         print(
             f"{len(plan.failed)} tasks failed before and are left alone; --retry-failed tries them again.",
@@ -166,9 +157,7 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         for task in job.tasks
     ]
     rows += [{"job": "", "kind": t.kind, "task": t.title, "key": t.key, "state": "failed"} for t in plan.failed]
-    rows += [
-        {"job": "", "kind": t.kind, "task": t.title, "key": t.key, "state": "stranded"} for t in plan.stranded
-    ]
+    rows += [{"job": "", "kind": t.kind, "task": t.title, "key": t.key, "state": "stranded"} for t in plan.stranded]
     done = [
         {"job": "", "kind": kind, "task": title, "key": key, "state": "cached"}
         for kind, title, key in _grid_tasks(plan)
@@ -204,8 +193,9 @@ def _show_results(boards: Sequence[Board], outcome: Outcome, plan: Plan, out: Pa
     elif sys.stdout.isatty():
         from rich.console import Console
 
+        console = Console()
         for board in boards:
-            Console().print(to_table(board))
+            console.print(to_table(board, console.width))
         typer.echo(f"results: {out.resolve()}")
     else:
         typer.echo(to_markdown(boards))

@@ -56,7 +56,7 @@ def _transform(mel: LogMel) -> torch.nn.Module:
     with warnings.catch_warnings():
         # That one of 128 bands is empty is known and wanted.
         warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
-        return torchaudio.transforms.MelSpectrogram(
+        transform: torch.nn.Module = torchaudio.transforms.MelSpectrogram(
             sample_rate=mel.sample_rate_hz,
             n_fft=mel.n_fft,
             win_length=mel.n_fft,
@@ -64,6 +64,7 @@ def _transform(mel: LogMel) -> torch.nn.Module:
             n_mels=mel.mels,
             power=2.0,
         ).double()
+    return transform
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ A batch is a mapping from modality to tensor: ``"a"`` (B, 1, mels, frames), ``"v
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +49,7 @@ class StoreSplit(Samples):
         counts = store.info.counts[self.split]
         self.labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
         self._ranges = list(class_offsets(counts))
-        self._arrays = {"a": store.audio[self.split], "v": store.frames[self.split]}
+        self._arrays: dict[str, npt.NDArray[Any]] = {"a": store.audio[self.split], "v": store.frames[self.split]}
         self._resident: Batch = {}
         channels = store.info.frame_shape[0]
         as_channels = (1, channels, 1, 1)

@@ -161,8 +161,7 @@ def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) ->
         raise StoreError(f"{path} can't be read ({error}); prepare {name!r} again.") from None
     if array.shape != shape or array.dtype != dtype:
         raise StoreError(
-            f"{path} holds {array.dtype} {array.shape}, store.json promises {dtype} {shape}; "
-            f"prepare {name!r} again."
+            f"{path} holds {array.dtype} {array.shape}, store.json promises {dtype} {shape}; prepare {name!r} again."
         )
     return array  # type: ignore[no-any-return]
 

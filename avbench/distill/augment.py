@@ -28,6 +28,8 @@ BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
 
 #: Unit numbers per sample: enough for the op that needs most of them (color: brightness, saturation, contrast).
 _UNITS = 3
+#: Rounding may lift a unit number to 1, which would shift a crop too far.
+_BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 
 def _column(units: Tensor, index: int) -> Tensor:
@@ -65,9 +67,7 @@ def _shift(unit: Tensor, reach: int, size: int) -> Tensor:
 
 def _cutout(x: Tensor, units: Tensor) -> Tensor:
     """Zero a rectangle of ``CUTOUT_RATIO`` of each side, centred anywhere."""
-    inside = [
-        _span(units[:, axis], int(size * CUTOUT_RATIO + 0.5), size) for axis, size in enumerate(x.shape[-2:])
-    ]
+    inside = [_span(units[:, axis], int(size * CUTOUT_RATIO + 0.5), size) for axis, size in enumerate(x.shape[-2:])]
     hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]  # (B, 1, H, W)
     return x.masked_fill(hole, 0.0)
 
@@ -172,4 +172,6 @@ class Augmentation:
         if not self.ops:
             return Transform("", torch.zeros(1, _UNITS))
         op = self.ops[int(rng.integers(len(self.ops)))]
-        return Transform(op, torch.from_numpy(rng.random((count, _UNITS))))
+        # In float32 whatever the precision of the run, so that all precisions meet the same transform.
+        units = rng.random((count, _UNITS)).astype(np.float32)
+        return Transform(op, torch.from_numpy(np.minimum(units, _BELOW_ONE)))

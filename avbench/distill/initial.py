@@ -36,9 +36,7 @@ def random_rows(context: Context, cls: int, count: int) -> list[int]:
 def herding_rows(context: Context, cls: int, count: int, features: Features) -> list[int]:
     """``count`` rows of a class by herding on concatenated audio and visual embeddings. Wraps around."""
     encoders = context.share(("herding encoders", features), lambda: _feature_encoders(context, features))
-    order = context.share(
-        ("herding", features, cls, count), lambda: herd(_embeddings(context, encoders, cls), count)
-    )
+    order = context.share(("herding", features, cls, count), lambda: herd(_embeddings(context, encoders, cls), count))
     rows = context.train.class_rows(cls)
     return [int(rows[i]) for i in order]
 
@@ -80,11 +78,7 @@ def initial_items(
     parts: dict[str, list[Tensor]] = {name: [] for name in setting.modality}
     wrapped = []
     for cls in context.classes:
-        chosen = (
-            random_rows(context, cls, count)
-            if init == "random"
-            else herding_rows(context, cls, count, features)
-        )
+        chosen = random_rows(context, cls, count) if init == "random" else herding_rows(context, cls, count, features)
         if len(set(chosen)) < count:
             wrapped.append(setting.dataset.classes[cls])
         rows: Rows = np.array(chosen, dtype=np.int64)

@@ -6,8 +6,9 @@ loss) is served by one computation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -77,9 +78,7 @@ class RealSide:
         for name, encoder in self.encoders.items():
             c.architecture.draw(encoder, c.streams(f"matching network {name}", step=k))
         if self.omega_per_class:
-            transforms = [
-                self.augmentation.siamese(c.streams("siamese", step=k, cls=cls)) for cls in c.classes
-            ]
+            transforms = [self.augmentation.siamese(c.streams("siamese", step=k, cls=cls)) for cls in c.classes]
         else:
             transforms = [self.augmentation.siamese(c.streams("siamese", step=k))] * len(c.classes)
         bare = StepDraw(self.encoders, transforms, {})
@@ -116,20 +115,20 @@ class MeanAccumulator:
         self._classes, self._device = classes, device
         self._sums: dict[str, Tensor] = {}
 
-    def add(self, name: str, z: Tensor, positions: np.ndarray) -> None:  # type: ignore[type-arg]
+    def add(self, name: str, z: Tensor, positions: Rows) -> None:
         """Add embeddings z (B, D) of the classes at ``positions`` (B,)."""
         if name not in self._sums:
             shape = (self._classes, z.shape[1])
             self._sums[name] = torch.zeros(shape, dtype=torch.float64, device=self._device)
         self._sums[name].index_add_(0, torch.from_numpy(positions).to(self._device), z.double())
 
-    def means(self, counts: np.ndarray, dtype: torch.dtype) -> dict[str, Tensor]:  # type: ignore[type-arg]
+    def means(self, counts: Rows, dtype: torch.dtype) -> dict[str, Tensor]:
         """Class means (C, D) by modality."""
         divisor = torch.from_numpy(counts).to(self._device, torch.float64)[:, None]
         return {name: (total / divisor).to(dtype) for name, total in self._sums.items()}
 
 
-def spans(positions: np.ndarray, micro_batch: int, per_sample: bool, unit: int = 1) -> Spans:  # type: ignore[type-arg]
+def spans(positions: Rows, micro_batch: int, per_sample: bool, unit: int = 1) -> Spans:
     """Cut samples, sorted by class, into runs to send through a network together.
 
     Networks that treat samples one by one take runs of about ``micro_batch`` samples across classes, in multiples
@@ -140,7 +139,4 @@ def spans(positions: np.ndarray, micro_batch: int, per_sample: bool, unit: int =
         size = max(unit, micro_batch - micro_batch % unit)
         return [(start, min(start + size, count)) for start in range(0, count, size)]
     edges = [0, *(np.flatnonzero(np.diff(positions)) + 1).tolist(), count]
-    return list(zip(edges[:-1], edges[1:], strict=True))
-
-
-LossOfMeans = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+    return list(pairwise(edges))

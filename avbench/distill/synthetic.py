@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avbench.data.samples import Rows
 from avbench.distill.factor import decode
 from avbench.distill.real import MeanAccumulator, StepDraw, spans
 from avbench.distilled import LearnedSet
@@ -81,7 +82,7 @@ class SyntheticItems:
         augmented = draw.transform(samples, self._sample_class(start, stop).tolist())
         return cast(Tensor, draw.encoders[name](augmented))
 
-    def _sample_class(self, start: int, stop: int) -> np.ndarray:  # type: ignore[type-arg]
+    def _sample_class(self, start: int, stop: int) -> Rows:
         return np.repeat(self._item_class[start:stop], self.factor**2)
 
     def _spread(self, slope: Tensor, start: int, stop: int) -> Tensor:
@@ -97,9 +98,7 @@ class SyntheticItems:
         """The items as a distilled set in float32 (float64 where that is the precision)."""
         setting = self.context.setting
         items = {name: t.detach().clone() for name, t in self.items.items()}
-        return LearnedSet(
-            setting.dataset, setting.modality, self.context.labels, items, self.factor, notes=notes
-        )
+        return LearnedSet(setting.dataset, setting.modality, self.context.labels, items, self.factor, notes=notes)
 
     def state(self) -> State:
         items = {name: t.detach() for name, t in self.items.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from avbench.plugin import NoOptions
+from avbench.dataset import NoOptions
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,15 +63,14 @@ def draw_default(network: nn.Module, rng: np.random.Generator) -> None:
         if not own:
             continue
         if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-            bound = 1.0 / math.sqrt(cast(Tensor, module.weight)[0].numel())
+            bound = 1.0 / math.sqrt(module.weight[0].numel())
             for parameter in own:
                 _uniform(parameter, bound, rng)
         elif isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.modules.batchnorm._BatchNorm):
             module.reset_parameters()
         else:
             raise RequestError(
-                f"{type(module).__name__} has parameters of its own: "
-                "its architecture must override Architecture.draw."
+                f"{type(module).__name__} has parameters of its own: its architecture must override Architecture.draw."
             )
 
 

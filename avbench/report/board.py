@@ -38,11 +38,14 @@ class Board:
         )
 
 
-def build_boards(directories: Iterable[RunDirectory], only: set[str] | None = None) -> list[Board]:
+def build_boards(
+    directories: Iterable[RunDirectory], only: set[str] | None = None, seeds_wanted: int | None = None
+) -> list[Board]:
     """Boards from the records of one or several run directories.
 
     Args:
         only: keys of distil cells to keep (the grid of the run at hand); ``None`` keeps all.
+        seeds_wanted: seeds that make a row complete; ``None``: the most that any record of the board was planned with.
     """
     scores: list[dict[str, Any]] = []
     cells: dict[tuple[Hashable, ...], dict[str, Any]] = {}
@@ -64,7 +67,7 @@ def build_boards(directories: Iterable[RunDirectory], only: set[str] | None = No
                     scores.append(_score(made, record))
         for record in sets.values():
             cells.setdefault((record["key"],), record)
-    return _assemble(scores, list(cells.values()))
+    return _assemble(scores, list(cells.values()), seeds_wanted)
 
 
 def _plain(reference: Mapping[str, Any]) -> str:
@@ -108,7 +111,7 @@ def _row_key(made: Mapping[str, Any]) -> tuple[Hashable, ...]:
     return (made["method"]["label"], made["ipc"], made["modality"], _identity(made["method"]), distilled_with)
 
 
-def _assemble(scores: list[dict[str, Any]], cells: list[dict[str, Any]]) -> list[Board]:
+def _assemble(scores: list[dict[str, Any]], cells: list[dict[str, Any]], seeds_wanted: int | None) -> list[Board]:
     boards: dict[Any, list[dict[str, Any]]] = {}
     for score in scores:
         boards.setdefault(score["board"], []).append(score)
@@ -122,16 +125,16 @@ def _assemble(scores: list[dict[str, Any]], cells: list[dict[str, Any]]) -> list
             and c["preset"] == about["preset"]
             and c["precision"] == about["precision"]
         ]
-        found.append(Board(about, _rows(members, planned)))
+        found.append(Board(about, _rows(members, planned, seeds_wanted)))
     found.sort(key=lambda board: tuple(str(value) for value in board.about.values()))
     return found
 
 
-def _rows(scores: list[dict[str, Any]], cells: list[dict[str, Any]]) -> pd.DataFrame:
+def _rows(scores: list[dict[str, Any]], cells: list[dict[str, Any]], seeds_wanted: int | None) -> pd.DataFrame:
     groups: dict[tuple[Hashable, ...], list[dict[str, Any]]] = {_row_key(c): [] for c in cells}
     for score in scores:
         groups[_row_key(score["made"])].append(score)
-    seeds_wanted = max(c["planned_seeds"] for c in cells)
+    seeds_wanted = seeds_wanted or max(c["planned_seeds"] for c in cells)
     networks_wanted = max(s["planned_networks"] for s in scores)
     sample = {_row_key(c): c for c in cells}
     rows = [_row(sample[key], members, seeds_wanted, networks_wanted) for key, members in groups.items()]
@@ -169,8 +172,8 @@ def _row(
             [network["accuracy"][name] for s in scores for network in s["networks"] if name in network["accuracy"]],
             dtype="float64",
         )
-        row[f"{name}_mean"] = values.mean() if len(values) else None
-        row[f"{name}_std"] = values.std(ddof=0) if len(values) else None
+        row[f"{name}_mean"] = values.mean()  # NaN where nothing was scored
+        row[f"{name}_std"] = values.std(ddof=0)
         row["n"] = max(row.get("n", 0), len(values))
     row["score"] = row[f"{made['modality']}_mean"]
     return row

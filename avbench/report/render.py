@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FORMATS = ("md", "json", "csv")
+_COUNT = "seeds × networks"
+_WIDE, _WIDE_ONLY = 100, ("ratio %", "bytes")
+_BARE = re.compile(r"[\w .,:%()/+Δ±×–-]*")
 _ALIGN = {"method": "left", "distilled": "left", "distilled with": "left"}
 
 
@@ -33,8 +37,8 @@ def _size(count: Any) -> str:
 
 def cells(board: Board) -> tuple[list[str], list[list[str]]]:
     """Headers and rows as text. A row with missing seeds is marked and has no rank."""
-    headers = ["rank", "method", "ipc", "audio %", "visual %", "audio-visual %", "Δ baseline"]
-    headers += ["seeds × networks", "ratio %", "bytes"]
+    headers = ["rank", "method", "ipc", "audio %", "visual %", "AV %", "Δ baseline"]
+    headers += [_COUNT, "ratio %", "bytes"]
     # Shown only where rows differ in them.
     extras = {
         column: title
@@ -59,7 +63,7 @@ def cells(board: Board) -> tuple[list[str], list[list[str]]]:
     return headers, lines
 
 
-def _count(row: dict[str, Any]) -> str:
+def _count(row: Mapping[Any, Any]) -> str:
     if row["complete"]:
         return f"{row['seeds']} × {row['networks']}"
     return f"incomplete: {row['seeds']} of {row['seeds_planned']} seeds × {row['networks']}"
@@ -70,18 +74,23 @@ def to_markdown(boards: Sequence[Board]) -> str:
     parts = []
     for board in boards:
         headers, lines = cells(board)
-        # In Markdown a bar would end the cell, and brackets and angle brackets would mean something.
-        safe = [[_escape(text) for text in line] for line in lines]
+        safe = [[_safe(text) for text in line] for line in lines]
         align = [_ALIGN.get(name, "right") for name in headers]
         table = tabulate(safe, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
-        parts.append(f"### {_escape(board.title)}\n\n{table}\n")
+        heading = " · ".join(_safe(part) for part in board.title.split(" · "))
+        parts.append(f"### {heading}\n\n{table}\n")
     return "\n".join(parts)
 
 
-def _escape(text: str) -> str:
-    for character in "\\|[]<>`*_":
-        text = text.replace(character, "\\" + character if character != "<" else "&lt;")
-    return text.replace("\\>", "&gt;")
+def _safe(text: str) -> str:
+    """``text`` so that Markdown shows it as it is: bare where nothing in it means anything, else as code."""
+    if _BARE.fullmatch(text):
+        return text
+    fence = "`" * (1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    # A bar ends a table's cell even inside code; a line break would end the table.
+    inside = " ".join(text.split()).replace("|", "\\|")
+    padding = " " if inside.startswith("`") or inside.endswith("`") else ""
+    return f"{fence}{padding}{inside}{padding}{fence}"
 
 
 def to_csv(boards: Sequence[Board]) -> str:
@@ -98,7 +107,10 @@ def to_csv(boards: Sequence[Board]) -> str:
 def to_json(boards: Sequence[Board]) -> str:
     """``[{"board": {…}, "rows": [{…}, …]}, …]``; what is missing is null."""
     plain = [
-        {"board": dict(board.about), "rows": json.loads(board.rows.to_json(orient="records", double_precision=15))}
+        {
+            "board": dict(board.about),
+            "rows": json.loads(board.rows.to_json(orient="records", double_precision=15)),
+        }
         for board in boards
     ]
     return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
@@ -109,20 +121,26 @@ def render(boards: Sequence[Board], format: str) -> str:
     return {"md": to_markdown, "csv": to_csv, "json": to_json}[format](boards)
 
 
-def to_table(board: Board) -> Table:
-    """A board for the terminal."""
+def to_table(board: Board, width: int = 120) -> Table:
+    """A board for a terminal of ``width`` columns; a narrow one shows no ratio and bytes, which the files hold."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     headers, lines = cells(board)
-    table = Table(title=Text(board.title), title_justify="left")
-    for name in headers:
-        table.add_column(name, justify="left" if name in _ALIGN else "right", overflow="fold")
+    shown = [i for i, name in enumerate(headers) if width >= _WIDE or name not in _WIDE_ONLY]
+    table = Table(title=Text(board.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in (headers[i] for i in shown):
+        if name in _ALIGN:
+            longest = max(len(line[headers.index(name)]) for line in lines)
+            table.add_column(name, justify="left", overflow="fold", min_width=min(longest, width // 6))
+        else:
+            table.add_column(name, justify="right", overflow="fold", no_wrap=name != _COUNT)
     previous = None
     for line, ipc in zip(lines, board.rows["ipc"], strict=True):
         if previous is not None and ipc != previous:
             table.add_section()
         # Text, not markup: a label such as dm[lr=4.2] is no style.
-        table.add_row(*(Text(text) for text in line))
+        table.add_row(*(Text(line[i]) for i in shown))
         previous = ipc
     return table

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avbench.data.store import SPLITS
-from avbench.errors import RequestError, nearest
+from avbench.api import SPLITS, RequestError, nearest
 
 #: What a key may be called; the first name is the one that messages use.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -137,9 +136,7 @@ def read_clips(path: Path | None, sample_rate_hz: int) -> Clips:
         labels=labels,
         classes=classes,
         splits=_splits(path, found["split"]),
-        ids=tuple(f"row-{i:06d}" for i in range(len(labels)))
-        if ids is None
-        else tuple(map(str, ids.tolist())),
+        ids=tuple(f"row-{i:06d}" for i in range(len(labels))) if ids is None else tuple(map(str, ids.tolist())),
         sha256=_sha256(path),
     )
 
@@ -231,9 +228,7 @@ def _labels(
     if labels.dtype.kind == "U":
         unknown = sorted(set(labels.tolist()) - set(names))
         if unknown:
-            raise fail(
-                path, f"label {unknown[0]!r} is not in 'classes'", nearest(unknown[0], names).rstrip(".")
-            )
+            raise fail(path, f"label {unknown[0]!r} is not in 'classes'", nearest(unknown[0], names).rstrip("."))
         return np.array([names.index(label) for label in labels.tolist()], np.int64), names
     wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if wrong.size:

@@ -11,11 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avbench.data.audio import LogMel, one_thread, resample
-from avbench.data.store import SPLITS, Store, StoreInfo, StoreWriter
-from avbench.dataset import Dataset, PrepareContext
-from avbench.options import option, to_json
-from avbench.randomness import Streams
+from avbench.api import (
+    SPLITS,
+    Dataset,
+    LogMel,
+    PrepareContext,
+    Store,
+    StoreInfo,
+    StoreWriter,
+    Streams,
+    one_thread,
+    option,
+    resample,
+    to_json,
+)
 from avbench_datasets._npz import Clips, fail, read_clips
 
 #: The paper's statistics of colour frames on [0, 1].
@@ -112,9 +121,7 @@ class Arrays(Dataset):
             return clips.spectrogram(row)
         log_mel = self.config.log_mel
         wave = torch.from_numpy(clips.waveform(row))
-        values: npt.NDArray[np.float32] = log_mel(
-            resample(wave, clips.sample_rate_hz, log_mel.sample_rate_hz)
-        ).numpy()
+        values: npt.NDArray[np.float32] = log_mel(resample(wave, clips.sample_rate_hz, log_mel.sample_rate_hz)).numpy()
         return values
 
     def _info(

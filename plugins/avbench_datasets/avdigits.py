@@ -17,11 +17,19 @@ import numpy.typing as npt
 import torch
 from sklearn.datasets import load_digits
 
-from avbench.data.audio import LogMel, one_thread, resample
-from avbench.data.store import SPLITS, Store, StoreInfo, StoreWriter
-from avbench.dataset import Dataset, PrepareContext
-from avbench.errors import RequestError
-from avbench.randomness import Streams
+from avbench.api import (
+    SPLITS,
+    Dataset,
+    LogMel,
+    PrepareContext,
+    RequestError,
+    Store,
+    StoreInfo,
+    StoreWriter,
+    Streams,
+    one_thread,
+    resample,
+)
 
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -223,9 +231,7 @@ def _trim(wave: npt.NDArray[np.int16], sample_rate_hz: int, sample: _Sample) -> 
     )
 
 
-def _log_mels(
-    waves: list[torch.Tensor], progress: Callable[[int, int, str], None]
-) -> npt.NDArray[np.float32]:
+def _log_mels(waves: list[torch.Tensor], progress: Callable[[int, int, str], None]) -> npt.NDArray[np.float32]:
     """Each utterance somewhere in a second, over faint noise: log-mel (N, 1, mels, frames) in dB."""
     draw = Streams(_SEED)("avdigits placement")
     result = np.empty((len(waves), *_MEL.shape), np.float32)

@@ -72,4 +72,4 @@ def quick_steps(setting: Setting) -> Mapping[str, Sourced[Any]]:
     """The preset ``quick``: sizes that a CPU does in minutes."""
     if setting.preset != "quick":
         return {}
-    return sourced("preset quick", steps=200 if setting.ipc < 10 else 100, batch_real=32)
+    return sourced("preset quick", steps=150 if setting.ipc < 10 else 60, batch_real=32)

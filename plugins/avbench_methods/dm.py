@@ -20,7 +20,8 @@ class DMConfig(MatchingConfig):
     """Options of ``dm``."""
 
     match: Literal["none", "avdd"] = option(
-        "none", "avdd: multiply the learning rates by 1 + 2λ, AVDD's λ at this IPC; the two are then one method"
+        "none",
+        "avdd: multiply the learning rates by 1 + 2λ, AVDD's λ at this IPC; the two are then one method",
     )
 
 

@@ -1,0 +1,119 @@
+"""Workers that die and users who press Ctrl-C: real processes, really killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from packages import avbench
+
+LONG = ("run", "--method", "random,dm", "--dataset", "avdigits", "--ipc", "1", "--seeds", "1", "--networks", "1")
+LONG += ("--set", "dm.steps=150", "--set", "dm.batch_real=16", "--set", "convnet.width=4", "--checkpoint-s", "0")
+LONG += ("--set", "recognition-quick.updates=6", "--set", "recognition-quick.epochs=1")
+
+
+def start(data: Path, out: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "from avbench.cli import main; main()", *LONG, "--data", str(data), "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def wait_for_steps(out: Path, steps: int, running: subprocess.Popen[str]) -> None:
+    """Until the distillation has made so many steps."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for curve in out.glob("distil/*/curve.jsonl"):
+            if len(curve.read_text(encoding="utf-8").splitlines()) >= steps:
+                return
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.02)
+    raise AssertionError("no step was made")
+
+
+def worker_of(parent: int) -> int:
+    """The worker process that distils with dm."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="utf-8").split()
+    for child in children:
+        command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        if b"avbench.worker" in command:
+            (task, *_) = json.loads((Path(command[-2].decode()) / "spec.json").read_text(encoding="utf-8"))["tasks"]
+            if task["kind"] == "distil" and task["cell"]["method"]["name"] == "dm":
+                return int(child)
+    raise AssertionError("no worker is running")
+
+
+def distilled_hash(out: Path) -> str:
+    for path in out.glob("distil/*/record.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["method"]["name"] == "dm":
+            found: str = record["result"]["content_hash"]
+            return found
+    raise AssertionError("dm has no record")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(avdigits_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The content hash of the set that an uninterrupted run distils."""
+    out = tmp_path_factory.mktemp("undisturbed") / "runs"
+    assert avbench(*LONG, "--data", str(avdigits_data), "--out", str(out)).returncode == 0
+    return distilled_hash(out)
+
+
+def test_a_killed_worker_is_recorded_and_retried_only_when_asked(
+    avdigits_data: Path, tmp_path: Path, undisturbed: str
+) -> None:
+    out = tmp_path / "runs"
+    running = start(avdigits_data, out)
+    wait_for_steps(out, 10, running)
+    os.kill(worker_of(running.pid), signal.SIGKILL)
+    stdout, stderr = running.communicate(timeout=120)
+    assert running.returncode == 3
+    assert "killed by signal 9" in stderr
+    assert "Traceback" not in stderr
+    assert "| random " in stdout  # the other cell was finished
+    again = avbench(*LONG, "--data", str(avdigits_data), "--out", str(out))
+    assert again.returncode == 3
+    assert "--retry-failed" in again.stderr
+    retried = avbench(*LONG, "--data", str(avdigits_data), "--out", str(out), "--retry-failed")
+    assert retried.returncode == 0
+    assert "1 tasks failed before and are tried again" in retried.stderr
+    assert distilled_hash(out) == undisturbed  # it went on from its checkpoint, to the same bits
+
+
+def test_a_killed_coordinator_loses_nothing(avdigits_data: Path, tmp_path: Path, undisturbed: str) -> None:
+    out = tmp_path / "runs"
+    running = start(avdigits_data, out)
+    wait_for_steps(out, 5, running)
+    worker = worker_of(running.pid)
+    os.kill(running.pid, signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+    running.wait(60)
+    again = avbench(*LONG, "--data", str(avdigits_data), "--out", str(out))
+    assert again.returncode == 0, again.stderr
+    assert distilled_hash(out) == undisturbed
+
+
+def test_ctrl_c_ends_the_workers_and_can_be_resumed(avdigits_data: Path, tmp_path: Path, undisturbed: str) -> None:
+    out = tmp_path / "runs"
+    running = start(avdigits_data, out)
+    wait_for_steps(out, 5, running)
+    worker = worker_of(running.pid)
+    running.send_signal(signal.SIGINT)
+    _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in stderr
+    assert not Path(f"/proc/{worker}").exists()
+    again = avbench(*LONG, "--data", str(avdigits_data), "--out", str(out))
+    assert again.returncode == 0, again.stderr
+    assert distilled_hash(out) == undisturbed

@@ -1,0 +1,167 @@
+"""Boards from records: arithmetic, ranks, what is never mixed, what Markdown shows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avbench.report.board import Board, build_boards
+from avbench.report.render import render, to_table
+from avbench.results import SCHEMA_VERSION, RunDirectory
+
+
+def reference(name: str, label: str = "", version: int = 1, **options: Any) -> dict[str, Any]:
+    common = {"distribution": "avbench", "distribution_version": "1", "origins": {}}
+    return {"name": name, "label": label or name, "version": version, "options": options, **common}
+
+
+class Grid:
+    """Writes records as workers do."""
+
+    def __init__(self, root: Path) -> None:
+        self.directory = RunDirectory(root)
+        self.count = 0
+
+    def add(
+        self, method: str, seed: int, scores: list[float], *, ipc: int = 1, planned: int = 2, **changes: Any
+    ) -> None:
+        """One cell, and its evaluation where there are scores."""
+        self.count += 1
+        key = f"cell{self.count}"
+        role = {"random": "baseline", "whole": "upper bound"}.get(method, "method")
+        common = {
+            "dataset": {"name": "toy", "fingerprint": changes.get("fingerprint", "f1")},
+            "seed": seed,
+            "modality": "av",
+            "precision": "float32",
+            "preset": "quick",
+            "method": reference(method, changes.get("label", ""), lr=changes.get("lr", 0.2)),
+            "role": role,
+            "ipc": ipc,
+            "architecture": reference("convnet"),
+            "planned_seeds": planned,
+        }
+        if not scores:
+            error = {"phase": "step 3", "reason": "not finite", "type": "TaskError"}
+            self.directory.write_record("distil", key, {"status": "failed", "error": error, **common})
+            return
+        result = {"content_hash": f"{method}{seed}{ipc}{changes}", "ratio": 0.01, "storage_bytes": 1234}
+        self.directory.write_record("distil", key, {"status": "done", "result": result, **common})
+        judged = {
+            "set_hash": result["content_hash"],
+            "planned_networks": len(scores),
+            "protocol": reference("recognition", version=changes.get("protocol_version", 1)),
+            "evaluated_architecture": reference("convnet"),
+            "fusion": reference("ensemble"),
+            "result": {"networks": [{"index": i, "accuracy": {"av": s, "a": s / 2}} for i, s in enumerate(scores)]},
+        }
+        self.directory.write_record("evaluate", key, {"status": "done", **common, **judged})
+
+    def boards(self) -> list[Board]:
+        return build_boards([self.directory])
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Grid:
+    return Grid(tmp_path)
+
+
+def test_mean_and_deviation_are_over_all_networks_of_all_seeds(grid: Grid) -> None:
+    grid.add("random", 0, [0.1, 0.3])
+    grid.add("random", 1, [0.2, 0.6])
+    (board,) = grid.boards()
+    row = board.rows.iloc[0]
+    values = np.array([0.1, 0.3, 0.2, 0.6])
+    assert row["av_mean"] == pytest.approx(values.mean())
+    assert row["av_std"] == pytest.approx(values.std())
+    assert row["a_mean"] == pytest.approx(values.mean() / 2)
+    assert np.isnan(row["v_mean"])
+    assert (row["n"], row["seeds"], row["networks"]) == (4, 2, 2)
+
+
+def test_rows_are_ranked_and_compared_with_the_baseline_of_their_ipc(grid: Grid) -> None:
+    for seed in (0, 1):
+        grid.add("random", seed, [0.2])
+        grid.add("dm", seed, [0.5])
+        grid.add("whole", seed, [0.9], ipc=0)
+        grid.add("random", seed, [0.4], ipc=10)
+        grid.add("dm", seed, [0.3], ipc=10)
+    (board,) = grid.boards()
+    rows = board.rows.set_index(["ipc", "method"])
+    assert rows.loc[(1, "dm"), "rank"] == 1
+    assert rows.loc[(1, "dm"), "delta"] == pytest.approx(0.3)
+    assert rows.loc[(10, "dm"), "rank"] == 2  # it does badly, and is shown badly
+    assert rows.loc[(10, "dm"), "delta"] == pytest.approx(-0.1)
+    assert board.rows["rank"].isna().sum() == 1  # the upper bound is no contender
+    assert list(board.rows["method"]) == ["dm", "random", "random", "dm", "whole"]
+
+
+def test_a_row_with_missing_seeds_is_shown_marked_and_has_no_rank(grid: Grid) -> None:
+    for seed in (0, 1):
+        grid.add("random", seed, [0.2])
+    grid.add("dm", 0, [0.9])
+    grid.add("dm", 1, [])
+    grid.add("avdd", 0, [])
+    (board,) = grid.boards()
+    rows = board.rows.set_index("method")
+    assert not rows.loc["dm", "complete"]
+    assert rows["rank"].isna().tolist() == [False, True, True]
+    text = render([board], "md")
+    assert "incomplete: 1 of 2 seeds" in text
+    assert "incomplete: 0 of 2 seeds" in text
+
+
+def test_fingerprints_and_protocol_versions_never_share_a_board(grid: Grid) -> None:
+    for seed in (0, 1):
+        grid.add("dm", seed, [0.5])
+        grid.add("dm", seed, [0.9], fingerprint="f2")
+        grid.add("dm", seed, [0.7], protocol_version=2)
+    boards = grid.boards()
+    assert len(boards) == 3
+    assert sorted(b.rows["av_mean"].iloc[0] for b in boards) == pytest.approx([0.5, 0.7, 0.9])
+
+
+def test_one_label_with_two_configurations_is_two_rows(grid: Grid) -> None:
+    for seed in (0, 1):
+        grid.add("dm", seed, [0.5], lr=0.2)
+        grid.add("dm", seed, [0.6], lr=0.3)
+    (board,) = grid.boards()
+    assert len(board.rows) == 2
+
+
+def test_half_written_foreign_and_future_records_are_passed_over(grid: Grid) -> None:
+    grid.add("dm", 0, [0.5], planned=1)
+    for name, text in {
+        "half": '{"schema_version": 1, "sta',
+        "list": "[]",
+        "future": json.dumps({"schema_version": SCHEMA_VERSION + 1, "status": "done"}),
+    }.items():
+        path = grid.directory.folder("distil", name) / "record.json"
+        path.parent.mkdir()
+        path.write_text(text, encoding="utf-8")
+    (board,) = grid.boards()
+    assert len(board.rows) == 1
+
+
+def test_markdown_shows_names_as_text_whatever_they_hold(grid: Grid) -> None:
+    hostile = 'dm[note="<script>|`x`"]'
+    grid.add("dm", 0, [0.5], planned=1, label=hostile)
+    (board,) = grid.boards()
+    text = render([board], "md")
+    (line,) = [line for line in text.splitlines() if "script" in line]
+    assert '``dm[note="<script>\\|`x`"]``' in line  # inside code, its bar escaped
+    heading, rule = (line for line in text.splitlines() if line.startswith(("|   rank", "|-")))
+    assert rule.count("|") == line.replace("\\|", "").count("|") == heading.count("|")
+    assert to_table(board).row_count == 1
+
+
+def test_json_holds_missing_values_as_null(grid: Grid) -> None:
+    grid.add("dm", 0, [0.5], planned=1)
+    (found,) = json.loads(render(grid.boards(), "json"))
+    assert found["rows"][0]["v_mean"] is None
+    assert found["rows"][0]["delta"] is None
+    assert found["board"]["fingerprint"] == "f1"
