@@ -188,6 +188,8 @@ def describe_task(task: Task) -> dict[str, Any]:
         "precision": cell.precision,
         "preset": cell.preset,
         "streams": STREAM_SCHEME,
+        "planned_seeds": cell.planned_seeds,
+        "planned_networks": cell.planned_networks,
     }
     if isinstance(task, PrerequisiteTask):
         return {**described, "name": task.name, "training": asdict(cell.training)}
@@ -197,7 +199,6 @@ def describe_task(task: Task) -> dict[str, Any]:
         "ipc": cell.ipc,
         "architecture": asdict(cell.training.architecture),
         "prerequisites": dict(cell.prerequisites),
-        "planned_seeds": cell.planned_seeds,
     }
     if isinstance(task, EvaluateTask):
         described |= {
@@ -205,6 +206,5 @@ def describe_task(task: Task) -> dict[str, Any]:
             "protocol": asdict(task.judged_by.protocol),
             "evaluated_architecture": asdict(task.judged_by.architecture),
             "fusion": asdict(task.judged_by.fusion),
-            "planned_networks": task.networks,
         }
     return described

@@ -219,7 +219,7 @@ class _AsTorch(TorchDataset[tuple[dict[str, Tensor], int]]):
 
 
 def load(path: str | Path) -> DistilledSet:
-    """Read a distilled set from its folder, or from the folder of the cell that made it.
+    """Read a distilled set from the folder that holds ``distilled.json`` (``RUNS/distil/KEY``).
 
     Raises:
         RequestError: no such set, a truncated or altered file, or an unknown format.

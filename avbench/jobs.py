@@ -70,7 +70,7 @@ class Cell:
     Attributes:
         training: how prerequisites train networks (the preset's defaults); its architecture is the one that distils.
         prerequisites: name → key.
-        planned_seeds: how many seeds the run asked for, so that a board can tell an incomplete row.
+        planned_seeds, planned_networks: what the run asked for, so that a board can tell an incomplete row.
     """
 
     dataset: str
@@ -85,6 +85,7 @@ class Cell:
     training: Networks
     prerequisites: Mapping[str, str] = field(default_factory=dict)
     planned_seeds: int = 1
+    planned_networks: int = 1
 
     @property
     def key(self) -> str:

@@ -176,20 +176,20 @@ def _cell(
         precision=request.precision,
         training=training,
         planned_seeds=request.seeds or chosen.seeds,
+        planned_networks=request.networks or chosen.networks,
     )
     required = {
         name: prerequisite_key(need.identity(), info.fingerprint, seed, setting.modality, request.precision, training)
         for name, need in method.target.requires(method.config, setting).items()
     }
     cell = replace(cell, prerequisites=required)
-    networks = request.networks or chosen.networks
     return _Planned(
         cell,
         method.target.shares(method.config),
         method.target.selects or not method.target.uses_ipc,
         chosen.bundle if method.target.uses_ipc else 1,
         tuple(PrerequisiteTask(cell, name, key) for name, key in required.items()),
-        tuple(EvaluateTask(cell, judge, networks) for judge in judges),
+        tuple(EvaluateTask(cell, judge, cell.planned_networks) for judge in judges),
     )
 
 

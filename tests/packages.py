@@ -41,9 +41,9 @@ def install(
 
 def pip_install(site: Path, what: Path) -> Path:
     """``pip install --target``: a venv inside a venv would not see the outer one's torch."""
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-        + ["--upgrade", "--target", str(site), str(what)],
+        [*command, "--upgrade", "--target", str(site), str(what)],
         check=True,
         capture_output=True,
         text=True,
@@ -58,6 +58,7 @@ def avbench(
     path = os.pathsep.join(filter(None, [str(site) if site else "", os.environ.get("PYTHONPATH", "")]))
     return subprocess.run(
         [sys.executable, "-c", "from avbench.cli import main; main()", *arguments],
+        check=False,
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},

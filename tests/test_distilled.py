@@ -57,10 +57,11 @@ def test_float64_items_stay_float64(small, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a", "v"])
 @pytest.mark.parametrize("where", [0, -1])
-def test_the_hash_changes_with_one_bit_of_any_tensor(small, name: str, where: int) -> None:
-    one = learned(small)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_hash_changes_with_one_bit_of_any_tensor(small, name: str, where: int, dtype: torch.dtype) -> None:
+    one = learned(small, dtype=dtype)
     items = {key: t.clone() for key, t in one.items.items()}
-    items[name].view(-1).view(torch.int32)[where] ^= 1
+    items[name].view(-1).view(torch.int32 if dtype == torch.float32 else torch.int64)[where] ^= 1
     assert not torch.equal(items[name], one.items[name])
     assert replace(one, items=items).content_hash != one.content_hash
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from packages import avbench, install
 
 from avbench.errors import PluginError
 from avbench.plugins import KINDS, find, listing, load
-from packages import avbench, install
 
 METHOD = '''
     """A method of somebody else's."""

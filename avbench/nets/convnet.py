@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from avbench.data.store import StoreInfo
 from avbench.errors import RequestError
@@ -30,6 +31,18 @@ class ConvNetConfig:
     def __post_init__(self) -> None:
         if self.width < 1 or any(d is not None and d < 1 for d in (self.visual_depth, self.audio_depth)):
             raise ValueError("width and depths must be at least 1")
+
+
+class Halving(nn.Module):
+    """Average pooling by 2; an odd last row or column is dropped."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return F.avg_pool2d(x, 2)
+        # Two vectorised sums: on a CPU 5 times as fast as avg_pool2d, with the backward twice (benchmarks/speed).
+        height, width = x.shape[-2] // 2 * 2, x.shape[-1] // 2 * 2
+        rows = x[..., 0:height:2, :] + x[..., 1:height:2, :]  # (B, C, H/2, W)
+        return (rows[..., 0:width:2] + rows[..., 1:width:2]) * 0.25  # (B, C, H/2, W/2)
 
 
 class ConvNet(Encoder):
@@ -62,7 +75,7 @@ class ConvNet(Encoder):
             if block == depth - 1 and halved != grid:
                 layers.append(nn.AdaptiveAvgPool2d(grid))
             else:
-                layers.append(nn.AvgPool2d(2))
+                layers.append(Halving())
             channels, (height, column_count) = width, halved
             if min(halved) < 1:
                 raise RequestError(f"convnet: {depth} blocks do not fit an input of {shape}; lower the depth.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,20 @@ class Fusion(Plugin, ABC):
     def build(self, dims: Mapping[str, int], classes: int) -> FusionHead:
         """A head for embeddings of ``dims[modality]`` dimensions each."""
 
-    def draw(self, head: FusionHead, rng: np.random.Generator) -> None:
-        """Draw the head's weights: linear weights N(0, 1e-4²), biases as PyTorch does."""
-        draw_default(head, rng)
-        for module in head.modules():
-            if isinstance(module, nn.Linear):
-                values = rng.standard_normal(module.weight.numel(), dtype=np.float32) * np.float32(HEAD_STD)
-                with torch.no_grad():
-                    module.weight.copy_(torch.from_numpy(values).view(module.weight.shape))
+    def draw(self, head: FusionHead, stream: Callable[[str], np.random.Generator]) -> None:
+        """Draw the head's weights, each child module's from the stream of its name."""
+        for name, part in head.named_children():
+            draw_head(part, stream(name))
+
+
+def draw_head(module: nn.Module, rng: np.random.Generator) -> None:
+    """Linear weights N(0, 1e-4²), biases as PyTorch draws them."""
+    draw_default(module, rng)
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            values = rng.standard_normal(layer.weight.numel(), dtype=np.float32) * np.float32(HEAD_STD)
+            with torch.no_grad():
+                layer.weight.copy_(torch.from_numpy(values).view(layer.weight.shape))
 
 
 class EnsembleHead(FusionHead):
@@ -73,3 +79,9 @@ class Ensemble(Fusion):
 
     def build(self, dims: Mapping[str, int], classes: int) -> EnsembleHead:
         return EnsembleHead(dims, classes)
+
+    def draw(self, head: FusionHead, stream: Callable[[str], np.random.Generator]) -> None:
+        """A modality's classifier starts alike whether or not the other modality is there."""
+        assert isinstance(head, EnsembleHead)
+        for name, linear in head.heads.items():
+            draw_head(linear, stream(name))

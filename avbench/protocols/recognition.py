@@ -95,7 +95,7 @@ class Network:
         )
         for name, encoder in self.encoders.items():
             architecture.draw(encoder, streams(f"evaluation encoder {name}", step=index))
-        fusion.draw(self.head, streams("evaluation head", step=index))
+        fusion.draw(self.head, lambda part: streams(f"evaluation head {part}", step=index))
         for module in (*self.encoders.values(), self.head):
             module.to(device, dtype)
 

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from packages import avbench
 
 LONG = ("run", "--method", "random,dm", "--dataset", "avdigits", "--ipc", "1", "--seeds", "1", "--networks", "1")

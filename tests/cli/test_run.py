@@ -10,9 +10,9 @@ from subprocess import CompletedProcess
 
 import pandas as pd
 import pytest
+from packages import avbench
 
 import avbench as package
-from packages import avbench
 
 SMALL = (
     *("--seeds", "2", "--networks", "2", "--set", "convnet.width=4"),

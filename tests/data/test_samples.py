@@ -63,8 +63,6 @@ def test_a_batch_is_no_view_of_the_file(store: Store) -> None:
 
 
 def test_tensors_in_memory() -> None:
-    samples = TensorSamples(
-        {"a": torch.arange(6.0).view(3, 1, 1, 2)}, torch.tensor([0, 1, 1], dtype=torch.int32)
-    )
+    samples = TensorSamples({"a": torch.arange(6.0).view(3, 1, 1, 2)}, torch.tensor([0, 1, 1], dtype=torch.int32))
     assert len(samples) == 3 and samples.labels.dtype == torch.int64
     assert samples.batch(np.array([2, 0]), "a")["a"].flatten().tolist() == [4.0, 5.0, 0.0, 1.0]

@@ -168,9 +168,7 @@ def test_a_clip_of_two_classes_is_never_carved(tmp_path: Path) -> None:
 
 def test_a_given_val_split_is_kept(tmp_path: Path) -> None:
     store = prepare(tmp_path, content(split=np.array([0] * 12 + [2] * 6 + [1] * 6)))
-    assert (
-        store.info.counts == {"train": (6, 6), "val": (3, 3), "test": (3, 3)} and store.info.notes[1:] == ()
-    )
+    assert store.info.counts == {"train": (6, 6), "val": (3, 3), "test": (3, 3)} and store.info.notes[1:] == ()
 
 
 def test_ids_in_train_and_test_are_noted(tmp_path: Path) -> None:

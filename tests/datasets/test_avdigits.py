@@ -139,9 +139,7 @@ def test_another_process_builds_the_same_bytes(store: Store, tmp_path: Path) -> 
 
 
 def prepare(data: Path) -> Store:
-    return AVDigits(NoOptions()).prepare(
-        PrepareContext(data, "avdigits", None, lambda done, total, what: None)
-    )
+    return AVDigits(NoOptions()).prepare(PrepareContext(data, "avdigits", None, lambda done, total, what: None))
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,8 +76,9 @@ def test_a_choice_by_hand() -> None:
 
 def test_float32_features_are_summed_in_float64() -> None:
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(60, 40, generator=generator) + 1000
-    assert herd(features, 60) == figure9(features.double(), 60)
+    features = torch.randn(200, 40, generator=generator) + 1e5
+    assert herd(features, 200) == figure9(features.double(), 200)
+    assert herd(features, 200) != figure9(features, 200), "float32 would do: choose harder features"
 
 
 @pytest.mark.parametrize("count", [1, 5, 20])

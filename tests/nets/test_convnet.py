@@ -10,7 +10,7 @@ import torch
 from avbench.api import Setting, Streams
 from avbench.errors import RequestError
 from avbench.nets.base import draw_default
-from avbench.nets.convnet import ConvNet, ConvNetArchitecture, ConvNetConfig
+from avbench.nets.convnet import ConvNet, ConvNetArchitecture, ConvNetConfig, Halving
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -61,15 +61,26 @@ def test_only_the_audio_network_pads_its_first_convolution_by_three(paper) -> No
 def test_the_last_pooling_is_adaptive_only_where_halving_misses_the_grid(paper) -> None:
     architecture = ConvNetArchitecture(ConvNetConfig(width=2))
     last = {name: type(architecture.build(paper, name).layers[-1]).__name__ for name in ("a", "v")}
-    assert last == {"a": "AdaptiveAvgPool2d", "v": "AvgPool2d"}
+    assert last == {"a": "AdaptiveAvgPool2d", "v": "Halving"}
 
 
 def test_a_block_is_convolution_instance_norm_relu_pooling() -> None:
     encoder = ConvNet((1, 8, 8), 4, 1, (4, 4))
     kinds = [type(layer).__name__ for layer in encoder.layers]
-    assert kinds == ["Conv2d", "GroupNorm", "ReLU", "AvgPool2d"]
+    assert kinds == ["Conv2d", "GroupNorm", "ReLU", "Halving"]
     norm = encoder.layers[1]
     assert norm.num_groups == norm.num_channels == 4 and norm.affine
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 7), (2, 3)])
+def test_halving_is_average_pooling_with_its_gradient(shape: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *shape, dtype=torch.float64, requires_grad=True)
+    ours, theirs = Halving()(x), torch.nn.functional.avg_pool2d(x, 2)
+    torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=1e-14)
+    weights = torch.randn_like(ours)
+    (by_ours,) = torch.autograd.grad((ours * weights).sum(), x)
+    (by_theirs,) = torch.autograd.grad((theirs * weights).sum(), x)
+    torch.testing.assert_close(by_ours, by_theirs, rtol=1e-14, atol=1e-14)
 
 
 def test_depths_and_width_are_options(small) -> None:

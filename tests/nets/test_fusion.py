@@ -74,7 +74,7 @@ def test_one_modality_alone_is_scored_alone(name: str) -> None:
 def test_heads_start_near_zero_with_pytorch_s_biases() -> None:
     fusion = Ensemble(NoOptions())
     network = fusion.build({"a": 400, "v": 900}, 50)
-    fusion.draw(network, Streams(0)("head"))
+    fusion.draw(network, Streams(0))
     for name, dim in (("a", 400), ("v", 900)):
         weight, bias = network.heads[name].weight.detach(), network.heads[name].bias.detach()
         n = weight.numel()
@@ -90,7 +90,7 @@ def test_heads_are_those_of_the_stream() -> None:
     def weights(seed: int) -> list[torch.Tensor]:
         fusion = Ensemble(NoOptions())
         network = fusion.build(DIMS, 3)
-        fusion.draw(network, Streams(seed)("head"))
+        fusion.draw(network, Streams(seed))
         return list(network.parameters())
 
     one, again, other = weights(0), weights(0), weights(1)

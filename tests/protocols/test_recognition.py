@@ -200,3 +200,10 @@ def test_a_resumed_evaluation_keeps_what_was_recalled(small, tmp_path: Path) -> 
 def test_steps_are_networks_times_epochs(small) -> None:
     assert start(small).steps == 6
     assert start(small, networks=5).steps == 15
+
+
+def test_a_modality_scores_the_same_alone_as_beside_the_other(small) -> None:
+    both = finish(start(small))
+    for name in ("a", "v"):
+        alone = finish(start(small, modality=name))
+        assert [n["accuracy"] for n in alone] == [{name: n["accuracy"][name]} for n in both]
