@@ -6,4 +6,6 @@ from pathlib import Path
 
 import typer
 
-DATA: Path = typer.Option(Path("data"), envvar="AVBENCH_DATA", help="Folder of the prepared datasets.")
+DATA: Path = typer.Option(
+    Path("data"), envvar="AVBENCH_DATA", help="Folder of the prepared datasets.", rich_help_panel="Where"
+)

@@ -10,7 +10,7 @@ from avbench.cli.places import DATA
 
 
 def prepare(
-    dataset: str = typer.Argument(help="A dataset plugin, with options: arrays or 'arrays[mels=64]'."),
+    dataset: str = typer.Argument(help="A dataset plugin, with options: arrays or 'arrays\\[mels=64]'."),
     source: Path | None = typer.Option(None, help="Your copy: a file or folder, as the dataset's page says."),
     name: str | None = typer.Option(None, help="The store's name. Default: the dataset's."),
     data: Path = DATA,

@@ -16,7 +16,7 @@ _GRID, _JUDGE, _PLACE, _ENGINE = "The grid", "Distilling and judging", "Where", 
 
 
 def run(
-    method: str = typer.Option(..., help="Methods: dm,'dm[lr=4.2,init=herding]',avdd.", rich_help_panel=_GRID),
+    method: str = typer.Option(..., help="Methods: dm,'dm\\[lr=4.2,init=herding]',avdd.", rich_help_panel=_GRID),
     dataset: str = typer.Option(..., help="Datasets: avdigits or any prepared store.", rich_help_panel=_GRID),
     ipc: str = typer.Option(..., help="Stored items per class: 1,10,20.", rich_help_panel=_GRID),
     seeds: int | None = typer.Option(

@@ -69,6 +69,15 @@ def in_process(*arguments: str) -> int:
     return code if isinstance(code, int) else 1
 
 
+def test_help_states_the_defaults_and_shows_brackets_as_they_are_typed() -> None:
+    text = " ".join(avbench("run", "--help").stdout.replace("│", " ").split())
+    assert "'dm[lr=4.2,init=herding]'" in text
+    assert "Default: 3 (quick and paper)" in text
+    assert "Default: 3 (quick), 5 (paper)" in text
+    assert "Default: convnet, 128 wide (paper) or 16 (quick)" in text
+    assert "'arrays[mels=64]'" in avbench("prepare", "--help").stdout
+
+
 def test_a_wrong_option_of_the_command_line_itself_is_no_traceback() -> None:
     done = avbench("run", "--nonsense")
     assert done.returncode == 2
