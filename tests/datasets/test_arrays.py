@@ -263,6 +263,7 @@ def test_a_wrong_option_is_refused(tmp_path: Path, options: dict[str, Any]) -> N
         prepare(tmp_path, content(), **options)
 
 
+@pytest.mark.optional_data
 @pytest.mark.skipif(not RECORDED.is_file(), reason=f"the recorded digits are not here: no {RECORDED.name}")
 def test_recorded_digits(tmp_path: Path) -> None:
     store = prepare_file(tmp_path, RECORDED, mels=32, size=32, normalise=True, preset="quick")
