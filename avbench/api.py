@@ -13,14 +13,15 @@ from avbench.distill.real import RealSide, StepDraw
 from avbench.distill.synthetic import SyntheticItems
 from avbench.distilled import DistilledSet, LearnedSet, SelectedSet
 from avbench.errors import AvbenchError, RequestError, nearest
+from avbench.executors.base import Ended, Executor, Resources
 from avbench.hooks import hookimpl
 from avbench.method import Context, Method, SelectionMethod
-from avbench.nets.base import Architecture, Encoder
+from avbench.nets.base import Architecture, Encoder, draw_default
 from avbench.nets.fusion import Fusion, FusionHead
 from avbench.options import Sourced, option, sourced, to_json
 from avbench.plugin import Plugin, Setting
 from avbench.prerequisite import Prerequisite, PrerequisiteContext, Product, TrainedNetwork
-from avbench.protocols.base import Evaluation, EvaluationContext, Protocol
+from avbench.protocols.base import Evaluation, EvaluationContext, Protocol, Weights
 from avbench.randomness import Streams
 from avbench.work import State, Work
 
@@ -33,8 +34,10 @@ __all__ = [
     "Dataset",
     "DistilledSet",
     "Encoder",
+    "Ended",
     "Evaluation",
     "EvaluationContext",
+    "Executor",
     "Fusion",
     "FusionHead",
     "LearnedSet",
@@ -50,6 +53,7 @@ __all__ = [
     "Protocol",
     "RealSide",
     "RequestError",
+    "Resources",
     "Samples",
     "SelectedSet",
     "SelectionMethod",
@@ -68,9 +72,11 @@ __all__ = [
     "TrainedNetwork",
     "Transform",
     "ValSet",
+    "Weights",
     "Work",
     "check_fits",
     "decode",
+    "draw_default",
     "herd",
     "herding_rows",
     "hookimpl",

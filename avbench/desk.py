@@ -109,13 +109,13 @@ class Desk:
     def checkpoint(self, task: Task, key: str) -> Path:
         return self.directory.folder(task.kind, key) / "checkpoint.safetensors"
 
-    def succeed(self, task: Task, key: str, started: float, record: Mapping[str, Any]) -> None:
+    def succeed(self, task: Task, key: str, spent_s: float, record: Mapping[str, Any]) -> None:
         """Write the record of a finished task; its checkpoint is no longer needed."""
-        self.directory.write_record(task.kind, key, {"status": "done", **self._common(task, started), **record})
+        self.directory.write_record(task.kind, key, {"status": "done", **self._common(task, spent_s), **record})
         self.checkpoint(task, key).unlink(missing_ok=True)
         self.tell(event="done", task=task.key)
 
-    def fail(self, task: Task, key: str, started: float, error: BaseException) -> None:
+    def fail(self, task: Task, key: str, spent_s: float, error: BaseException) -> None:
         """Record a failure; other tasks go on."""
         self.failures += 1
         phase = getattr(error, "phase", "") or task.kind
@@ -123,20 +123,20 @@ class Desk:
         record = {
             "status": "failed",
             "error": {"phase": phase, "reason": reason, "type": type(error).__name__},
-            **self._common(task, started),
+            **self._common(task, spent_s),
         }
         self.directory.write_record(task.kind, key, record)
         self.tell(event="failed", task=task.key, reason=f"{reason} (in {phase})")
         if not isinstance(error, AvbenchError):
             traceback.print_exception(error)  # into the job's log, never onto the user's screen
 
-    def _common(self, task: Task, started: float) -> dict[str, Any]:
+    def _common(self, task: Task, spent_s: float) -> dict[str, Any]:
         return {
             **describe_task(task),
             "argv": list(self.spec.argv),
             "engine": asdict(self.spec.engine),
             "environment": environment(),
-            "duration_s": round(time.monotonic() - started, 3),
+            "duration_s": round(spent_s, 3),
             "peak_memory_mib": peak_memory_mib(self.device),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
@@ -157,20 +157,26 @@ class Desk:
             self._told[task.key] = now
             self.tell(event="step", task=task.key, done=k + 1, steps=work.steps, step_s=now - began)
 
-    def drive(self, task: Task, key: str, work: Work) -> None:
-        """All steps of one task, from its checkpoint on, saving a new one every ``checkpoint_s`` seconds."""
+    def drive(self, task: Task, key: str, work: Work) -> float:
+        """All steps of one task, from its checkpoint on, saving a new one every ``checkpoint_s`` seconds.
+
+        Returns the seconds that processes before this one spent on it.
+        """
         path = self.checkpoint(task, key)
         found = load_checkpoint(path)
-        start = 0
+        start, before_s = 0, 0.0
         if found is not None:
             start, state = found
-            work.load_state(state)
-        saved = time.monotonic()
+            work.load_state(state["work"])
+            before_s = state["spent_s"]
+        began = saved = time.monotonic()
         for k in range(start, work.steps):
             self.step(task, work, k, None)
-            if time.monotonic() - saved >= self.spec.engine.checkpoint_s:
-                save_checkpoint(path, k + 1, work.state())
-                saved = time.monotonic()
+            now = time.monotonic()
+            if now - saved >= self.spec.engine.checkpoint_s:
+                save_checkpoint(path, k + 1, {"work": work.state(), "spent_s": before_s + now - began})
+                saved = now
+        return before_s
 
 
 def dtype_of(cell: Cell) -> torch.dtype:

@@ -247,6 +247,8 @@ def _assemble(about: Mapping[str, Any], tensors: dict[str, Tensor], folder: Path
         modality, notes = about["modality"], tuple(about["notes"])
         if about["kind"] == SelectedSet.kind:
             return SelectedSet(info, modality, labels, tensors["rows"].to(torch.int64), notes=notes)
+        if set(tensors) != set(modality):
+            raise RequestError(f"{folder}: tensors {sorted(tensors)} for modality {modality!r}.")
         return LearnedSet(info, modality, labels, tensors, about["factor"], notes=notes)
     except (KeyError, TypeError) as error:
         raise RequestError(f"{folder}: the description lacks or garbles {error}.") from None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from avbench.data.samples import TrainSet
 from avbench.distilled import DistilledSet, SelectedSet
+from avbench.errors import RequestError
 from avbench.nets.base import Architecture
 from avbench.plugin import Plugin, Setting
 from avbench.prerequisite import Prerequisite
@@ -32,6 +33,7 @@ class Context:
         streams: the random streams of the run seed; a method draws from nothing else.
         architecture: the network used to distil.
         prerequisites: by the names that ``requires`` gave, the tensors of each.
+        prerequisite_keys: by the same names, the key of each: for :meth:`share`, where it matters which it was.
         device, dtype: where and in what precision to compute.
         micro_batch: the most samples to send through a network at once; changes memory and speed, never draws.
         classes: the classes to distil: all of them, or one shard.
@@ -48,6 +50,7 @@ class Context:
     micro_batch: int
     classes: tuple[int, ...]
     shared: dict[Hashable, Any] = field(default_factory=dict)
+    prerequisite_keys: Mapping[str, str] = field(default_factory=dict)
 
     def share(self, key: Hashable, make: Callable[[], T]) -> T:
         """What ``make`` gives, made once for all cells of this job that ask with the same key."""
@@ -92,6 +95,11 @@ class Method(Plugin, Work, ABC):
         return None
 
     @classmethod
+    def controls(cls, config: Any) -> Sequence[str]:
+        """Variants that a fair board shows beside this one, such as ``"dm[init=herding]"``; they are recorded."""
+        return ()
+
+    @classmethod
     def check(cls, config: Any, setting: Setting) -> None:
         """Refuse, with a RequestError, a configuration that cannot work in this setting."""
 
@@ -120,6 +128,9 @@ class SelectionMethod(Method):
     def distilled(self) -> SelectedSet:
         ipc = self.context.setting.ipc
         rows = [list(self.select(c, ipc)) for c in self.context.classes]
+        given = [len(of_class) for of_class in rows]
+        if set(given) != {ipc}:
+            raise RequestError(f"{type(self).__name__}.select gave {given} rows a class, asked for {ipc} each.")
         chosen = torch.tensor([row for of_class in rows for row in of_class])
         setting = self.context.setting
         return SelectedSet(setting.dataset, setting.modality, self.context.labels, chosen)

@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA_VERSION = 1
-KINDS = ("prerequisite", "distil", "evaluate")
+#: What a task leaves besides its record: without it the task is not done.
+_ARTEFACTS = {
+    "prerequisite": ("tensors.safetensors",),
+    "distil": ("distilled.json", "distilled.safetensors"),
+    "evaluate": (),
+}
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -44,8 +49,11 @@ class RunDirectory:
         return self.root / kind / key
 
     def record(self, kind: str, key: str) -> dict[str, Any] | None:
-        """The record of a task, or ``None`` where there is none that can be read."""
-        return _read(self.folder(kind, key) / "record.json")
+        """The record of a task, or ``None`` where there is none that can be read, or its artefact has gone."""
+        folder = self.folder(kind, key)
+        found = _read(folder / "record.json")
+        lost = [name for name in _ARTEFACTS[kind] if not (folder / name).is_file()]
+        return None if found is not None and found["status"] == "done" and lost else found
 
     def done(self, kind: str, key: str) -> bool:
         found = self.record(kind, key)

@@ -6,7 +6,10 @@ its progress in ``events.jsonl``. It needs no coordinator: the same command by h
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 import torch
@@ -19,6 +22,7 @@ from avbench.tasks.prerequisites import build_prerequisite
 
 #: Exit status of a worker some of whose tasks failed; each failure has its record.
 SOME_FAILED = 3
+_WATCH_EVERY_S = 0.5
 
 
 def run_job(folder: Path) -> int:
@@ -40,5 +44,18 @@ def run_job(folder: Path) -> int:
     return SOME_FAILED if desk.failures else 0
 
 
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: a killed run must leave no worker beside the one that resumes it."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_EVERY_S)
+        os._exit(1)  # what is on disk was written atomically
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 if __name__ == "__main__":
+    if "AVBENCH_END_WITH" in os.environ:
+        _end_with(int(os.environ["AVBENCH_END_WITH"]))
     sys.exit(run_job(Path(sys.argv[1])))

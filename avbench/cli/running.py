@@ -22,7 +22,7 @@ from avbench.grammar import Variant, parse_variants
 from avbench.hooks import Hooks
 from avbench.jobs import Engine
 from avbench.plan import MODALITIES, Plan, Request, make_plan
-from avbench.report.board import Board, build_boards
+from avbench.report.board import Board, Planned, build_boards
 from avbench.report.render import to_json, to_markdown, to_table
 from avbench.results import RunDirectory
 
@@ -116,7 +116,8 @@ def carry_out(
         with watching(plan, slots) as listener:
             argv = ("avbench", *sys.argv[1:])
             outcome = Coordinator(plan, directory, data, executor, engine, argv, hooks, listener).run()
-    boards = build_boards([directory], only={cell.key for cell in plan.cells}, seeds_wanted=plan.cells[0].planned_seeds)
+    planned = Planned(plan.cells[0].planned_seeds, plan.cells[0].planned_networks)
+    boards = build_boards([directory], only={cell.key for cell in plan.cells}, planned=planned)
     _show_results(boards, outcome, plan, out, as_json)
     return SOME_FAILED if outcome.failed or outcome.stranded or plan.failed or plan.stranded else 0
 

@@ -35,8 +35,9 @@ def random_rows(context: Context, cls: int, count: int) -> list[int]:
 
 def herding_rows(context: Context, cls: int, count: int, features: Features) -> list[int]:
     """``count`` rows of a class by herding on concatenated audio and visual embeddings. Wraps around."""
-    encoders = context.share(("herding encoders", features), lambda: _feature_encoders(context, features))
-    order = context.share(("herding", features, cls, count), lambda: herd(_embeddings(context, encoders, cls), count))
+    made_by = (features, context.prerequisite_keys.get("features", ""))
+    encoders = context.share(("herding encoders", made_by), lambda: _feature_encoders(context, features))
+    order = context.share(("herding", made_by, cls, count), lambda: herd(_embeddings(context, encoders, cls), count))
     rows = context.train.class_rows(cls)
     return [int(rows[i]) for i in order]
 

@@ -42,10 +42,12 @@ class LocalExecutor(Executor):
             **_ALLOCATOR,
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
+            "AVBENCH_END_WITH": str(os.getpid()),
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what deterministic matrix products on a GPU ask for
         }
+        # -P: a file of the user's, such as random.py in the current folder, must not shadow a module.
         process = subprocess.Popen(
-            [sys.executable, "-m", "avbench.worker", str(folder)],
+            [sys.executable, "-P", "-m", "avbench.worker", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

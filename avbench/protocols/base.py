@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -57,7 +57,13 @@ class Evaluation(Work, ABC):
 
 
 class Protocol(Plugin, ABC):
-    """Given a distilled set's samples and a dataset, yields metrics."""
+    """Given a distilled set's samples and a dataset, yields metrics.
+
+    Class attributes:
+        primary: the metric that a board shows and ranks by; the higher the better, from 0 to 1.
+    """
+
+    primary: ClassVar[str] = "accuracy"
 
     def __init__(self, config: Any) -> None:
         self.config = config

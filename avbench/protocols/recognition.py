@@ -50,6 +50,8 @@ class RecognitionConfig:
         Augmentation(self.augment)
         if self.epochs < 1 or self.updates < 0 or self.batch < 1:
             raise ValueError("epochs and batch must be at least 1, updates at least 0")
+        if self.weight_decay < 0 or not 0 < self.decay <= 1 or not all(0 < m <= 1 for m in self.milestones):
+            raise ValueError("weight_decay ≥ 0, 0 < decay ≤ 1 and milestones in (0, 1] are required")
         if min(self.lr_audio, self.lr_visual, self.lr_classifier) <= 0:
             raise ValueError("learning rates must be positive")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FORMATS = ("md", "json", "csv")
+_SPELLED = {"a": "audio", "v": "visual", "av": "AV"}
 _COUNT = "seeds × networks"
 _WIDE, _WIDE_ONLY = 100, ("ratio %", "bytes")
 _BARE = re.compile(r"[\w .,:%()/+Δ±×–-]*")
@@ -37,8 +38,8 @@ def _size(count: Any) -> str:
 
 def cells(board: Board) -> tuple[list[str], list[list[str]]]:
     """Headers and rows as text. A row with missing seeds is marked and has no rank."""
-    headers = ["rank", "method", "ipc", "audio %", "visual %", "AV %", "Δ baseline"]
-    headers += [_COUNT, "ratio %", "bytes"]
+    scored = [f"{_SPELLED.get(part, part)} %" for part in board.parts]
+    headers = ["rank", "method", "ipc", *scored, "Δ baseline", _COUNT, "ratio %", "bytes"]
     # Shown only where rows differ in them.
     extras = {
         column: title
@@ -52,7 +53,7 @@ def cells(board: Board) -> tuple[list[str], list[list[str]]]:
             "–" if pd.isna(row["rank"]) else str(row["rank"]),
             row["method"],
             str(row["ipc"]) if row["ipc"] else "all",
-            *(_percent(row[f"{name}_mean"], row[f"{name}_std"]) for name in ("a", "v", "av")),
+            *(_percent(row[f"{name}_mean"], row[f"{name}_std"]) for name in board.parts),
             "–" if pd.isna(row["delta"]) else f"{100 * row['delta']:+.1f}",
             _count(row),
             "–" if pd.isna(row["ratio"]) else f"{100 * row['ratio']:.2f}",
@@ -66,7 +67,8 @@ def cells(board: Board) -> tuple[list[str], list[list[str]]]:
 def _count(row: Mapping[Any, Any]) -> str:
     if row["complete"]:
         return f"{row['seeds']} × {row['networks']}"
-    return f"incomplete: {row['seeds']} of {row['seeds_planned']} seeds × {row['networks']}"
+    networks = f"{row['networks']} of {row['networks_planned']} networks"
+    return f"incomplete: {row['seeds']} of {row['seeds_planned']} seeds × {networks}"
 
 
 def to_markdown(boards: Sequence[Board]) -> str:

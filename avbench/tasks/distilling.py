@@ -15,19 +15,19 @@ import torch
 from avbench.checkpoint import load_checkpoint, save_checkpoint
 from avbench.configure import reconstruct
 from avbench.desk import Desk, TaskError, dtype_of
-from avbench.distilled import DistilledSet, LearnedSet
+from avbench.distilled import DistilledSet, LearnedSet, SelectedSet
 from avbench.jobs import Cell, DistilTask
 from avbench.method import Context, Method
+from avbench.results import write_atomically
 from avbench.tasks.prerequisites import load_prerequisites
 
 
 @dataclass
 class _Running:
-    """A cell whose method is making steps."""
+    """A cell whose method is making steps; ``spent_s`` is its own time, over all processes that worked on it."""
 
     task: DistilTask
     method: Method
-    started: float
     next_step: int
     curve: Path
     spent_s: float = 0.0
@@ -65,11 +65,11 @@ def _begin_all(desk: Desk, tasks: Sequence[DistilTask]) -> list[_Running]:
         if desk.directory.done(task.kind, task.key):
             desk.tell(event="done", task=task.key)
             continue
-        started = time.monotonic()
+        began = time.monotonic()
         try:
             running.append(_begin(desk, task, shared))
         except Exception as error:
-            desk.fail(task, task.key, started, error)
+            desk.fail(task, task.key, time.monotonic() - began, error)
     return running
 
 
@@ -78,7 +78,7 @@ def _guard(desk: Desk, cell: _Running, act: Callable[[], None]) -> bool:
     try:
         act()
     except Exception as error:
-        desk.fail(cell.task, cell.task.key, cell.started, error)
+        desk.fail(cell.task, cell.task.key, cell.spent_s, error)
         return False
     return True
 
@@ -89,17 +89,18 @@ def _save(desk: Desk, cell: _Running) -> None:
 
 
 def _begin(desk: Desk, task: DistilTask, shared: dict[Hashable, dict[Hashable, Any]]) -> _Running:
-    started, cell = time.monotonic(), task.cell
+    began, cell = time.monotonic(), task.cell
     configured = reconstruct("methods", cell.method)
     setting = desk.setting(cell)
     # What may be shared depends on all that the streams and networks of a step depend on.
-    group = (cell.seed, cell.modality, cell.precision, str(cell.training.identity()), str(cell.prerequisites))
+    group = (cell.seed, cell.modality, cell.precision, str(cell.training.architecture.identity()))
     context = Context(
         setting=setting,
         train=desk.train_set(cell),
         streams=desk.streams(cell),
         architecture=reconstruct("architectures", cell.training.architecture).build(),
         prerequisites=load_prerequisites(desk, cell),
+        prerequisite_keys=cell.prerequisites,
         device=desk.device,
         dtype=dtype_of(cell),
         micro_batch=desk.spec.engine.micro_batch,
@@ -109,21 +110,29 @@ def _begin(desk: Desk, task: DistilTask, shared: dict[Hashable, dict[Hashable, A
     method: Method = configured.target(configured.config, context)
     folder = desk.directory.folder(task.kind, task.key)
     folder.mkdir(parents=True, exist_ok=True)
-    running = _Running(task, method, started, 0, folder / "curve.jsonl")
+    running = _Running(task, method, 0, folder / "curve.jsonl")
     found = load_checkpoint(desk.checkpoint(task, task.key))
     if found is not None:
         running.next_step, state = found
         method.load_state(state["method"])
         running.spent_s = state["spent_s"]
     _trim(running.curve, running.next_step)
+    running.spent_s += time.monotonic() - began
     return running
 
 
 def _trim(curve: Path, steps: int) -> None:
-    """Drop the lines of steps that will be made again."""
-    if curve.is_file():
-        lines = curve.read_text(encoding="utf-8").splitlines()[:steps]
-        curve.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    """Drop the lines of steps that will be made again, and one that a kill left torn."""
+    if not curve.is_file():
+        return
+    kept = []
+    for line in curve.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] < steps:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    write_atomically(curve, "".join(kept))
 
 
 def _advance(desk: Desk, cell: _Running) -> None:
@@ -140,9 +149,10 @@ def _advance(desk: Desk, cell: _Running) -> None:
 
 def _finish(desk: Desk, running: _Running, together: int) -> None:
     """Check the distilled set against the budget, save it, record it."""
+    began = time.monotonic()
     task, cell = running.task, running.task.cell
     found = running.method.distilled()
-    _check_set(found, cell)
+    _check_set(found, cell, desk.train_set(cell).labels)
     folder = desk.directory.folder(task.kind, task.key)
     found.save(folder)
     about = found.describe()
@@ -154,14 +164,30 @@ def _finish(desk: Desk, running: _Running, together: int) -> None:
         "ratio": about["items"] / found.dataset.size("train"),
         "steps": running.method.steps,
         "notes": about["notes"],
-        # Cells of one job share the real side of a step: the time of it is in whichever cell asked first.
-        "steps_s": round(running.spent_s, 3),
+        "controls": list(running.method.controls(running.method.config)),
+        # Cells of one job share the real side of a step: its time is in duration_s of whichever cell asked first.
         "cells_in_job": together,
     }
-    desk.succeed(task, task.key, running.started, {"result": result})
+    running.spent_s += time.monotonic() - began
+    desk.succeed(task, task.key, running.spent_s, {"result": result})
 
 
-def _check_set(found: DistilledSet, cell: Cell) -> None:
+def _check_rows(found: SelectedSet, cell: Cell, train_labels: torch.Tensor) -> None:
+    """Hold a selection to what its labels say: one distinct row of the right class for each."""
+    rows = found.rows.to("cpu", torch.int64)
+    if len(rows) != len(found.labels):
+        raise TaskError("check", f"{len(rows)} rows were selected, the budget is {len(found.labels)}.")
+    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(train_labels):
+        raise TaskError("check", f"rows from {int(rows.min())} to {int(rows.max())} of {len(train_labels)} samples.")
+    distinct = len(set(rows.tolist()))
+    if distinct != len(rows):
+        raise TaskError("check", f"only {distinct} of the {len(rows)} selected rows are distinct.")
+    wrong = int((train_labels[rows] != found.labels).sum())
+    if wrong:
+        raise TaskError("check", f"{wrong} of the {len(rows)} selected rows are of another class than their label.")
+
+
+def _check_set(found: DistilledSet, cell: Cell, train_labels: torch.Tensor) -> None:
     """Hold a method to its budget: labels, item shapes, finite values.
 
     Raises:
@@ -173,6 +199,8 @@ def _check_set(found: DistilledSet, cell: Cell) -> None:
     if cell.ipc and not torch.equal(labels.sort().values, expected):
         counts = torch.bincount(labels.clamp(0, classes - 1), minlength=classes).tolist()
         raise TaskError("check", f"the set has {counts} items a class, the budget is {cell.ipc} each.")
+    if isinstance(found, SelectedSet):
+        _check_rows(found, cell, train_labels)
     if isinstance(found, LearnedSet):
         for name in cell.modality:
             given = tuple(found.items[name].shape) if name in found.items else None

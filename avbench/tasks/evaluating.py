@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
+
+import torch
 
 from avbench.configure import reconstruct
 from avbench.data.samples import TestSet
-from avbench.desk import Desk, dtype_of
-from avbench.distilled import DistilledSet, load
+from avbench.desk import Desk, TaskError, dtype_of
+from avbench.distilled import DistilledSet, SelectedSet, load
 from avbench.errors import RequestError
 from avbench.jobs import EvaluateTask, PrerequisiteTask, trained_network_key
 from avbench.prerequisite import TrainedNetwork
@@ -31,18 +36,39 @@ def evaluate(desk: Desk, task: EvaluateTask) -> None:
         found = load(desk.directory.folder("distil", cell.key))
         if found.content_hash != set_hash:
             raise RequestError(f"the distilled set of {cell.name} was altered after it was recorded.")
-        work = reconstruct("protocols", task.judged_by.protocol).build().evaluation(_judging(desk, task, found))
-        desk.drive(task, key, work)
-        desk.succeed(task, key, started, {"set_hash": set_hash, "result": work.result()})
+        protocol = reconstruct("protocols", task.judged_by.protocol).build()
+        work = protocol.evaluation(_judging(desk, task, found))
+        before_s = desk.drive(task, key, work)
+        result = {"primary": protocol.primary, **work.result()}
+        _check_result(result, task)
+        desk.succeed(task, key, before_s + time.monotonic() - started, {"set_hash": set_hash, "result": result})
     except Exception as error:
-        desk.fail(task, key, started, error)
+        desk.fail(task, key, time.monotonic() - started, error)
+
+
+def _check_result(result: Mapping[str, Any], task: EvaluateTask) -> None:
+    """Hold a protocol to its promise: the primary metric of every network, finite.
+
+    Raises:
+        TaskError: says what is missing.
+    """
+    metric, networks = result["primary"], result.get("networks", [])
+    indices = [network.get("index") for network in networks]
+    if indices != list(range(task.networks)):
+        raise TaskError("check", f"the protocol scored networks {indices}, {task.networks} were asked for.")
+    for network in networks:
+        scores = network.get(metric)
+        if not scores or not all(math.isfinite(value) for value in scores.values()):
+            raise TaskError("check", f"network {network['index']} has no finite {metric}: {scores}.")
 
 
 def _judging(desk: Desk, task: EvaluateTask, found: DistilledSet) -> EvaluationContext:
     cell = task.cell
     train = desk.train_set(cell)
     info = train.info
-    is_whole = found.kind == "selected" and len(found.labels) == info.size("train")
+    everything = torch.arange(info.size("train"))
+    # In the order of the store: another order would train other networks than the prerequisite's.
+    is_whole = isinstance(found, SelectedSet) and torch.equal(found.rows, everything)
     context = EvaluationContext(
         dataset=info,
         samples=found.samples(train),
@@ -81,6 +107,6 @@ class _TrainedNetworks:
 
     def keep(self, index: int, weights: Weights) -> None:
         task = self._prerequisite(index)
-        started = time.monotonic()
         keep_tensors(self._desk.directory.folder(task.kind, task.key), weights)
-        self._desk.succeed(task, task.key, started, {"identity": TrainedNetwork(index).identity()})
+        # Its time is in the evaluation's record, of which it is a by-product.
+        self._desk.succeed(task, task.key, 0.0, {"identity": TrainedNetwork(index).identity()})

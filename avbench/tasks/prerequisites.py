@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,17 +46,17 @@ def build_prerequisite(desk: Desk, task: PrerequisiteTask) -> None:
             micro_batch=desk.spec.engine.micro_batch,
         )
         work = need.build(context)
-        desk.drive(task, task.key, work)
+        before_s = desk.drive(task, task.key, work)
         keep_tensors(desk.directory.folder(task.kind, task.key), work.tensors())
-        desk.succeed(task, task.key, started, {"identity": need.identity()})
+        desk.succeed(task, task.key, before_s + time.monotonic() - started, {"identity": need.identity()})
     except Exception as error:
-        desk.fail(task, task.key, started, error)
+        desk.fail(task, task.key, time.monotonic() - started, error)
 
 
 def keep_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write the tensors of a prerequisite; they count only once its record says done."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{_TENSORS}"
+    partial = folder / f".{_TENSORS}.{os.getpid()}"
     save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, partial)
     partial.replace(folder / _TENSORS)
 

@@ -7,7 +7,7 @@ pairs with l² of them packed into one (appendix B).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,6 +60,12 @@ class AudioVisualDistillation(MatchingMethod):
                 f"avdd's joint losses need both modalities, not {setting.modality!r}: "
                 "use --modality av, or dm, which matches each modality by itself."
             )
+
+    @classmethod
+    def controls(cls, config: AVDDConfig) -> Sequence[str]:
+        """DM from the same start: with its own step, and with the step at which the two are one method."""
+        same_start = f"init={config.init},factor={config.factor}"
+        return (f"dm[{same_start}]", f"dm[{same_start},match=avdd]")
 
     def step(self, k: int) -> Mapping[str, float]:
         draw = self.real.at(k)  # ψ_θa, ψ_θv, A_ω and R̄a, R̄v (C, D)

@@ -24,32 +24,34 @@ class Grid:
 
     def __init__(self, root: Path) -> None:
         self.directory = RunDirectory(root)
-        self.count = 0
 
     def add(
         self, method: str, seed: int, scores: list[float], *, ipc: int = 1, planned: int = 2, **changes: Any
     ) -> None:
         """One cell, and its evaluation where there are scores."""
-        self.count += 1
-        key = f"cell{self.count}"
+        facts = {name: value for name, value in changes.items() if name not in ("label", "preset", "protocol_version")}
+        if method == "random":  # a selection depends on no option
+            facts.pop("lr", None)
+        key = f"{method}-{seed}-{ipc}-{'-'.join(f'{k}{v}' for k, v in sorted(facts.items()))}"
         role = {"random": "baseline", "whole": "upper bound"}.get(method, "method")
         common = {
             "dataset": {"name": "toy", "fingerprint": changes.get("fingerprint", "f1")},
             "seed": seed,
             "modality": "av",
-            "precision": "float32",
-            "preset": "quick",
+            "precision": changes.get("precision", "float32"),
+            "preset": changes.get("preset", "quick"),
             "method": reference(method, changes.get("label", ""), lr=changes.get("lr", 0.2)),
             "role": role,
             "ipc": ipc,
-            "architecture": reference("convnet"),
+            "architecture": reference("convnet", width=changes.get("width", 16)),
             "planned_seeds": planned,
+            "finished": changes.get("finished", ""),
         }
         if not scores:
             error = {"phase": "step 3", "reason": "not finite", "type": "TaskError"}
             self.directory.write_record("distil", key, {"status": "failed", "error": error, **common})
             return
-        result = {"content_hash": f"{method}{seed}{ipc}{changes}", "ratio": 0.01, "storage_bytes": 1234}
+        result = {"content_hash": key, "ratio": 0.01, "storage_bytes": 1234}
         self.directory.write_record("distil", key, {"status": "done", "result": result, **common})
         judged = {
             "set_hash": result["content_hash"],
@@ -57,9 +59,14 @@ class Grid:
             "protocol": reference("recognition", version=changes.get("protocol_version", 1)),
             "evaluated_architecture": reference("convnet"),
             "fusion": reference("ensemble"),
-            "result": {"networks": [{"index": i, "accuracy": {"av": s, "a": s / 2}} for i, s in enumerate(scores)]},
+            "distil_key": key,
+            "result": {
+                "primary": "accuracy",
+                "networks": [{"index": i, "accuracy": {"av": s, "a": s / 2}} for i, s in enumerate(scores)],
+            },
         }
-        self.directory.write_record("evaluate", key, {"status": "done", **common, **judged})
+        judged_key = f"{key}-{len(scores)}-{changes.get('protocol_version', 1)}"
+        self.directory.write_record("evaluate", judged_key, {"status": "done", **common, **judged})
 
     def boards(self) -> list[Board]:
         return build_boards([self.directory])
@@ -79,7 +86,7 @@ def test_mean_and_deviation_are_over_all_networks_of_all_seeds(grid: Grid) -> No
     assert row["av_mean"] == pytest.approx(values.mean())
     assert row["av_std"] == pytest.approx(values.std())
     assert row["a_mean"] == pytest.approx(values.mean() / 2)
-    assert np.isnan(row["v_mean"])
+    assert board.parts == ("a", "av")  # nothing was scored on v: no empty column
     assert (row["n"], row["seeds"], row["networks"]) == (4, 2, 2)
 
 
@@ -125,12 +132,62 @@ def test_fingerprints_and_protocol_versions_never_share_a_board(grid: Grid) -> N
     assert sorted(b.rows["av_mean"].iloc[0] for b in boards) == pytest.approx([0.5, 0.7, 0.9])
 
 
+def test_a_set_that_two_presets_share_is_one_row_and_harms_no_board(grid: Grid) -> None:
+    grid.add("random", 0, [0.2], planned=1)
+    grid.add("dm", 0, [0.5], planned=1, preset="paper", lr=0.4)
+    grid.add("random", 0, [0.2], planned=1, preset="paper")
+    (board,) = grid.boards()
+    assert sorted(board.rows["method"]) == ["dm", "random"]
+    assert board.rows.set_index("method").loc["random", "n"] == 1
+
+
+def test_networks_count_once_however_often_they_were_judged(grid: Grid) -> None:
+    grid.add("dm", 0, [0.4], planned=1)
+    grid.add("dm", 0, [0.4, 0.6], planned=1)  # the same command with more networks
+    for boards in (grid.boards(), build_boards([grid.directory, grid.directory])):
+        (row,) = boards[0].rows.to_dict("records")
+        assert (row["seeds"], row["networks"], row["n"], row["complete"]) == (1, 2, 2, True)
+        assert row["av_mean"] == pytest.approx(0.5)
+
+
+def test_of_two_cells_of_one_seed_the_later_counts(grid: Grid) -> None:
+    grid.add("dm", 0, [0.4], planned=1, prerequisite="old", finished="2026-01-01T00:00:00Z")
+    grid.add("dm", 0, [0.6], planned=1, prerequisite="new", finished="2026-01-02T00:00:00Z")
+    (board,) = grid.boards()
+    (row,) = board.rows.to_dict("records")
+    assert (row["n"], row["av_mean"]) == (1, pytest.approx(0.6))
+
+
+def test_precisions_never_share_a_board(grid: Grid) -> None:
+    grid.add("random", 0, [0.2], planned=1)
+    grid.add("random", 0, [0.3], planned=1, precision="float64")
+    boards = grid.boards()
+    assert [len(board.rows) for board in boards] == [1, 1]
+    assert len({board.title for board in boards}) == 2
+
+
+def test_two_spellings_of_one_configuration_are_one_row(grid: Grid) -> None:
+    grid.add("dm", 0, [0.4], label="dm[lr=0.2]")
+    grid.add("dm", 1, [0.6], label="dm")
+    (board,) = grid.boards()
+    (row,) = board.rows.to_dict("records")
+    assert (row["method"], row["seeds"], row["complete"]) == ("dm", 2, True)
+
+
+def test_each_row_is_compared_with_the_baseline_of_its_own_network(grid: Grid) -> None:
+    for width, level in ((16, 0.1), (32, 0.2)):
+        grid.add("random", 0, [level], planned=1, width=width)
+        grid.add("dm", 0, [0.5], planned=1, width=width)
+    (board,) = grid.boards()
+    assert board.rows["delta"].notna().sum() == 2
+
+
 def test_one_label_with_two_configurations_is_two_rows(grid: Grid) -> None:
     for seed in (0, 1):
         grid.add("dm", seed, [0.5], lr=0.2)
         grid.add("dm", seed, [0.6], lr=0.3)
     (board,) = grid.boards()
-    assert len(board.rows) == 2
+    assert sorted(board.rows["method"]) == ["dm[lr=0.2]", "dm[lr=0.3]"]  # told apart by what differs
 
 
 def test_half_written_foreign_and_future_records_are_passed_over(grid: Grid) -> None:
@@ -162,6 +219,5 @@ def test_markdown_shows_names_as_text_whatever_they_hold(grid: Grid) -> None:
 def test_json_holds_missing_values_as_null(grid: Grid) -> None:
     grid.add("dm", 0, [0.5], planned=1)
     (found,) = json.loads(render(grid.boards(), "json"))
-    assert found["rows"][0]["v_mean"] is None
     assert found["rows"][0]["delta"] is None
     assert found["board"]["fingerprint"] == "f1"
