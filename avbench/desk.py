@@ -136,6 +136,7 @@ class Desk:
             "argv": list(self.spec.argv),
             "engine": asdict(self.spec.engine),
             "environment": environment(),
+            "threads": torch.get_num_threads(),
             "duration_s": round(spent_s, 3),
             "peak_memory_mib": peak_memory_mib(self.device),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -7,11 +7,12 @@ import platform
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from avbench.diagnosis import driver_version, installed_version
 
 _PACKAGES = ("avbench", "torch", "torchvision", "torchaudio", "numpy", "safetensors", "scikit-learn", "timm")
 
@@ -24,20 +25,13 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: installed_version(name) for name in _PACKAGES},
         "cuda": torch.version.cuda,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "driver": _driver(),
+        "driver": driver_version(),
         "host": platform.node(),
         "git": _git_revision(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:
@@ -48,13 +42,6 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _driver() -> str | None:
-    try:
-        return Path("/sys/module/nvidia/version").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
 
 
 def _git_revision() -> str | None:

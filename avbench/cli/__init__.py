@@ -8,6 +8,7 @@ import sys
 import typer
 
 from avbench import __version__
+from avbench.cli.env import env
 from avbench.cli.leaderboard import leaderboard
 from avbench.cli.list import list_plugins, show_plugins
 from avbench.cli.prepare import prepare
@@ -44,6 +45,7 @@ app.command("list")(list_plugins)
 app.command("plugins")(show_plugins)
 app.command("prepare")(prepare)
 app.command("leaderboard")(leaderboard)
+app.command("env")(env)
 
 
 def main() -> None:

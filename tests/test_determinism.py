@@ -1,0 +1,91 @@
+"""The same job gives the same bits whatever surrounds it: threads, hash seed, working folder, allocator."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avbench.grammar import parse_variants
+from avbench.jobs import Engine, Job, task_to_json
+from avbench.plan import Request, make_plan
+from avbench.results import RunDirectory
+
+SETTINGS = {
+    "dm": {"steps": "6", "batch_real": "4"},
+    "avdd": {"steps": "6", "batch_real": "4"},
+    "convnet": {"width": "4"},
+    "recognition-quick": {"updates": "4", "epochs": "2"},
+}
+
+
+def work_through(small: Any, out: Path, engine: Engine, cwd: Path, **environment: str) -> dict[str, Any]:
+    """All jobs of a grid, each by hand in a worker process; the results by kind and key."""
+    request = Request(
+        parse_variants("dm,avdd", "--method"),
+        (small.stores[3].info,),
+        (1, 2),
+        seeds=1,
+        networks=1,
+        preset="quick",
+        settings=SETTINGS,
+    )
+    for job in make_plan(request, RunDirectory(out)).jobs:
+        run_worker(small, out, job, engine, cwd, environment)
+    found = {}
+    for kind in ("distil", "evaluate"):
+        for record in RunDirectory(out).records(kind):
+            assert record["status"] == "done", record
+            assert record["threads"] == engine.threads
+            result = record["result"]
+            found[kind, record["key"]] = result.get("content_hash") or result["networks"]
+    return found
+
+
+def run_worker(small: Any, out: Path, job: Job, engine: Engine, cwd: Path, environment: dict[str, str]) -> None:
+    folder = out / "jobs" / job.id
+    folder.mkdir(parents=True)
+    spec = {
+        "tasks": [task_to_json(task) for task in job.tasks],
+        "out": str(out),
+        "data": str(small.data),
+        "engine": asdict(engine),
+        "argv": ["by hand"],
+        "hooks": [],
+    }
+    (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "avbench.worker", str(folder)],
+        env={**os.environ, **environment},
+        cwd=cwd,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def reference(small: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("reference")
+    return work_through(small, folder / "runs", Engine(), folder)
+
+
+def test_the_environment_changes_no_bit(small: Any, tmp_path: Path, reference: dict[str, Any]) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "random.py").write_text("raise SystemExit('a module of the user')", encoding="utf-8")
+    variables = {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "2", "PYTHONHASHSEED": "7"}
+    variables |= {"MALLOC_MMAP_THRESHOLD_": str(1 << 32)}
+    assert work_through(small, tmp_path / "runs", Engine(), elsewhere, **variables) == reference
+
+
+def test_the_micro_batch_and_checkpoints_change_no_bit(small: Any, tmp_path: Path, reference: dict[str, Any]) -> None:
+    engine = Engine(micro_batch=5, checkpoint_s=0.0)
+    assert work_through(small, tmp_path / "runs", engine, tmp_path) == reference
