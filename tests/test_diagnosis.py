@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from packages import avbench
 
 from avbench.diagnosis import Device, Facts, gather, problems
-from packages import avbench
 
 SOUND = Facts(
     python="3.11.7",
