@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ class Configured:
     target: Any
     config: Any
     ref: PluginRef
+    info: plugins.PluginInfo
 
     def build(self) -> Any:
         """The plugin itself; for kinds whose constructor takes the configuration alone."""
@@ -35,28 +37,29 @@ def configure(kind: str, variant: Variant, settings: Settings, setting: Setting)
     """Load a plugin and merge its options by precedence.
 
     Raises:
-        PluginError: it can't be loaded, or it fails while giving its defaults.
+        PluginError: it can't be loaded, or it fails while giving its defaults or making its configuration.
         RequestError: an option is unknown or ill-typed.
     """
     loaded = plugins.load(kind, variant.name)
-    try:
-        published = loaded.target.defaults(setting)
-    except Exception as error:  # a plugin's code: any exception is its own
-        raise _at_fault(loaded.info, "defaults", error) from error
+    with plugins.guard(loaded.info, "defaults"):
+        published = dict(loaded.target.defaults(setting))
     plain = variant.name.rpartition(":")[2]
     by_set = {**settings.get(plain, {}), **settings.get(variant.name, {})}
     layers = [(published, "plugin default"), (by_set, "--set"), (variant.given, "command line")]
-    resolved = resolve(loaded.target.Config, variant.name, layers)
+    with plugins.guard(loaded.info, "options"):
+        resolved = resolve(loaded.target.Config, variant.name, layers)
+        options = to_json(resolved.config)
+        json.dumps(options)  # recorded and keyed: an option must be a scalar or a tuple of them
     ref = PluginRef(
         name=variant.name,
         label=canonical(variant.name, {**by_set, **variant.given}).label,
         version=loaded.target.version,
         distribution=loaded.info.distribution,
         distribution_version=loaded.info.version,
-        options=to_json(resolved.config),
+        options=options,
         origins=resolved.origins,
     )
-    return Configured(loaded.target, resolved.config, ref)
+    return Configured(loaded.target, resolved.config, ref, loaded.info)
 
 
 def reconstruct(kind: str, ref: PluginRef) -> Configured:
@@ -68,7 +71,9 @@ def reconstruct(kind: str, ref: PluginRef) -> Configured:
             plugin=ref.name,
             phase="load",
         )
-    return Configured(loaded.target, from_json(loaded.target.Config, ref.options, ref.name), ref)
+    with plugins.guard(loaded.info, "options"):
+        config = from_json(loaded.target.Config, ref.options, ref.name)
+    return Configured(loaded.target, config, ref, loaded.info)
 
 
 def configure_networks(
@@ -92,17 +97,8 @@ def check_method(configured: Configured, setting: Setting) -> None:
             f"--ipc {setting.ipc}: {label} selects real samples, but class {smallest!r} of "
             f"{setting.dataset.name} has only {min(counts)}."
         )
-    try:
+    with plugins.guard(configured.info, "check"):
         target.check(configured.config, setting)
-    except RequestError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"method {label} ({configured.ref.distribution} {configured.ref.distribution_version}) failed in "
-            f"check: {type(error).__name__}: {error}",
-            plugin=label,
-            phase="check",
-        ) from error
 
 
 def check_architecture(ref: PluginRef, setting: Setting) -> None:
@@ -111,26 +107,9 @@ def check_architecture(ref: PluginRef, setting: Setting) -> None:
     Raises:
         RequestError: the architecture does not accept the input size.
     """
-    architecture = reconstruct("architectures", ref).build()
-    try:
-        with torch.device("meta"):
-            for modality in setting.modality:
-                architecture.build(setting.dataset, modality)
-    except RequestError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"architecture {ref.label} ({ref.distribution} {ref.distribution_version}) failed to build: "
-            f"{type(error).__name__}: {error}",
-            plugin=ref.label,
-            phase="build",
-        ) from error
-
-
-def _at_fault(info: plugins.PluginInfo, phase: str, error: Exception) -> PluginError:
-    return PluginError(
-        f"{info.kind[:-1]} {info.name!r} ({info.distribution} {info.version}) failed in {phase}: "
-        f"{type(error).__name__}: {error}",
-        plugin=info.name,
-        phase=phase,
-    )
+    configured = reconstruct("architectures", ref)
+    with plugins.guard(configured.info, "construction"):
+        architecture = configured.build()
+    with plugins.guard(configured.info, "build"), torch.device("meta"):
+        for modality in setting.modality:
+            architecture.build(setting.dataset, modality)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,18 +25,27 @@ _POLL_S = 0.1
 Listener = Callable[[Mapping[str, Any]], None]
 
 
+@dataclass(frozen=True)
+class Mishap:
+    """Why a task has no result."""
+
+    title: str
+    reason: str
+
+
 @dataclass
 class Outcome:
-    """How the jobs of a run ended: titles of tasks, with reasons where there are any."""
+    """How the tasks of a run ended, by their keys."""
 
-    done: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    stranded: dict[str, str] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    failed: dict[str, Mishap] = field(default_factory=dict)
+    stranded: dict[str, Mishap] = field(default_factory=dict)
 
 
 @dataclass
 class _Active:
     job: Job
+    spec: Mapping[str, Any]
     events: Path
     began: float
     read_bytes: int = 0
@@ -62,11 +73,14 @@ class Coordinator:
         self._unsettled = set(self._tasks)
         self._waiting = list(plan.jobs)
         self._active: dict[str, _Active] = {}
+        # Two runs in one directory must not write into each other's job folders.
+        self._attempt = f"{os.getpid()}-{secrets.token_hex(3)}"
 
     def run(self) -> Outcome:
         """Run until no job is left; on an interrupt end the workers and let it pass."""
         about = {"argv": self.argv, "out": str(self.directory.root), "jobs": len(self.plan.jobs)}
         self.hooks.fire("run_started", run=about)
+        interrupted = True
         try:
             while self._waiting or self._active:
                 self._start_ready()
@@ -74,9 +88,11 @@ class Coordinator:
                 for ended in self.executor.ended():
                     self._settle(ended)
                 time.sleep(_POLL_S)
+            interrupted = False
         finally:
             self.executor.stop()
-        self.hooks.fire("run_finished", run=about, failed=len(self.outcome.failed))
+            counts = {"failed": len(self.outcome.failed), "stranded": len(self.outcome.stranded)}
+            self.hooks.fire("run_finished", run=about, interrupted=interrupted, **counts)
         return self.outcome
 
     def _start_ready(self) -> None:
@@ -88,7 +104,7 @@ class Coordinator:
                 self._start(job)
 
     def _start(self, job: Job) -> None:
-        folder = self.directory.root / "jobs" / job.id
+        folder = self.directory.root / "jobs" / f"{job.id}-{self._attempt}"
         spec = {
             "tasks": [task_to_json(task) for task in job.tasks],
             "out": str(self.directory.root.resolve()),
@@ -100,9 +116,9 @@ class Coordinator:
         write_atomically(folder / "spec.json", json.dumps(spec, indent=1))
         events = folder / "events.jsonl"
         events.write_text("", encoding="utf-8")
-        self._active[job.id] = _Active(job, events, time.monotonic())
+        self._active[job.id] = _Active(job, {"id": job.id, **spec}, events, time.monotonic())
         self.executor.start(job.id, folder)
-        self.hooks.fire("job_started", job=spec)
+        self.hooks.fire("job_started", job=self._active[job.id].spec)
         self.listener({"event": "job", "job": job.id, "tasks": [task.key for task in job.tasks]})
 
     def _follow(self) -> None:
@@ -114,18 +130,20 @@ class Coordinator:
             whole = fresh[: fresh.rfind(b"\n") + 1]  # a last line may still be in the making
             active.read_bytes += len(whole)
             for line in whole.splitlines():
-                self._note(json.loads(line))
+                event = _event(line)
+                if event is not None:
+                    self._note(event)
 
     def _note(self, event: Mapping[str, Any]) -> None:
         task = self._tasks.get(event["task"])
         if task is None:  # a by-product: an evaluation of the whole data keeps its networks for others
             return
         if event["event"] == "done":
-            self.outcome.done.append(task.title)
+            self.outcome.done.add(task.key)
         elif event["event"] == "failed":
-            self.outcome.failed[task.title] = event["reason"]
+            self.outcome.failed[task.key] = Mishap(task.title, event["reason"])
         elif event["event"] == "stranded":
-            self.outcome.stranded[task.title] = event["reason"]
+            self.outcome.stranded[task.key] = Mishap(task.title, event["reason"])
         if event["event"] in ("done", "failed", "stranded"):
             self._unsettled.discard(task.key)
         self.listener({**event, "title": task.title, "kind": task.kind})
@@ -141,7 +159,7 @@ class Coordinator:
             self._record_death(task, reason, time.monotonic() - active.began)
             self._note({"event": "failed", "task": task.key, "reason": reason})
         status = "failed" if ended.status else "done"
-        self.hooks.fire("job_finished", job={"id": ended.job_id}, status=status)
+        self.hooks.fire("job_finished", job=active.spec, status=status)
         self.listener({"event": "job ended", "job": ended.job_id, "status": ended.status})
 
     def _record_death(self, task: Task, reason: str, duration_s: float) -> None:
@@ -162,3 +180,15 @@ class Coordinator:
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         self.directory.write_record(task.kind, key, record)
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """A line of a worker's events; ``None`` where it is not whole, as after a full disk: the record decides then."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    needed = {"step": {"time", "done", "steps", "step_s"}, "failed": {"reason"}, "stranded": {"reason"}}
+    if not isinstance(found, dict) or not {"event", "task"} <= found.keys():
+        return None
+    return found if needed.get(str(found["event"]), set()) <= found.keys() else None

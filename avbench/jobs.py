@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from avbench.data.store import StoreInfo
+from avbench.presets import PRESETS
 from avbench.randomness import STREAM_SCHEME
 
 _KEY_LENGTH = 20
@@ -103,10 +104,14 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """How the cell is called on the screen."""
+        """How the cell is called on the screen; the distilling network only where the user chose it."""
         ipc = f" ipc {self.ipc}" if self.ipc else ""
         modality = "" if self.modality == "av" else f" {self.modality}"
-        return f"{self.method.label} {self.dataset}{ipc}{modality} seed {self.seed}"
+        network = self.training.architecture
+        usual = network.name.rpartition(":")[2] == PRESETS[self.preset].architecture
+        chosen = not usual or "command line" in network.origins.values()
+        by = f" distilled with {network.label}" if chosen else ""
+        return f"{self.method.label} {self.dataset}{ipc}{modality} seed {self.seed}{by}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,8 @@ class PrerequisiteTask:
 
     @property
     def title(self) -> str:
-        return f"{self.name} for {self.owner.dataset} seed {self.owner.seed}"
+        modality = "" if self.owner.modality == "av" else f" {self.owner.modality}"
+        return f"{self.name} for {self.owner.dataset}{modality} seed {self.owner.seed}"
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,12 @@ class EvaluateTask:
 
     @property
     def title(self) -> str:
-        return f"evaluate {self.cell.name}"
+        """Names of how it is judged what differs from how the cell's prerequisites are trained."""
+        judges, usual = self.judged_by, self.cell.training
+        parts = [(judges.architecture, usual.architecture), (judges.fusion, usual.fusion)]
+        labels = [given.label for given, plain in [*parts, (judges.protocol, usual.protocol)] if given != plain]
+        by = f" by {', '.join(labels)}" if labels else ""
+        return f"evaluate {self.cell.name}{by}"
 
     def record_key(self, set_hash: str) -> str:
         """The key of the record, given the content hash of the distilled set."""

@@ -20,6 +20,7 @@ from avbench.errors import RequestError, nearest
 T = TypeVar("T")
 Scalar = bool | int | float | str | None
 
+_HINTS: dict[type[Any], dict[str, Any]] = {}
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -64,11 +65,25 @@ class OptionInfo:
 
 def describe(config_type: type[Any]) -> list[OptionInfo]:
     """The options of a ``Config`` class, in the order of its fields."""
-    hints = typing.get_type_hints(config_type)
+    hints = _hints(config_type)
     return [
-        OptionInfo(f.name, _spell(hints[f.name]), f.default, f.metadata.get("help", ""))
+        OptionInfo(f.name, _spell(hints[f.name]), _default(f), f.metadata.get("help", ""))
         for f in dataclasses.fields(config_type)
     ]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field, ``None`` where it has none."""
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return None if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _hints(config_type: type[Any]) -> dict[str, Any]:
+    """The types of the options, remembered: evaluating annotations takes longer than all the rest of resolving."""
+    if config_type not in _HINTS:
+        _HINTS[config_type] = typing.get_type_hints(config_type)
+    return _HINTS[config_type]
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -93,7 +108,7 @@ def resolve(config_type: type[T], owner: str, layers: Sequence[tuple[Mapping[str
     Raises:
         RequestError: an unknown option, a value of the wrong type, or one that ``__post_init__`` refuses.
     """
-    hints = typing.get_type_hints(config_type)
+    hints = _hints(config_type)
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, config_type))}
     values: dict[str, Any] = {}
     origins = dict.fromkeys(fields, "class default")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
@@ -16,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from avbench.errors import PluginError, nearest
+from avbench.errors import AvbenchError, PluginError, nearest
 
 #: What each kind must be a subclass of; ``None``: any object (hooks are plain pluggy plugins).
 KINDS: dict[str, str | None] = {
@@ -59,6 +61,30 @@ class Loaded:
     target: Any
 
 
+@contextmanager
+def guard(info: PluginInfo, phase: str) -> Iterator[None]:
+    """Around any call of a plugin's code: what it raises names kind, plugin, distribution, version and phase.
+
+    Raises:
+        PluginError: in place of any exception that is not ours; SystemExit too may not take the tool down.
+    """
+    try:
+        yield
+    except AvbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"{info.kind[:-1]} {info.name!r} ({info.distribution} {info.version}) failed in {phase}: {_told(error)}",
+            plugin=info.name,
+            phase=phase,
+        ) from error
+
+
+def _told(error: BaseException) -> str:
+    """An exception in one line, whatever it says."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def _normalised(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
@@ -77,17 +103,23 @@ def _entries(kind: str) -> tuple[tuple[EntryPoint, str, str], ...]:
 
 def refresh() -> None:
     """Forget what was discovered; for tests that install plugins while running."""
-    _entries.cache_clear()
+    for found in (_entries, _listed, _load):
+        found.cache_clear()
 
 
 def listing(kind: str) -> list[PluginInfo]:
     """All plugins of a kind, by name, without importing any of them."""
+    return list(_listed(kind))
+
+
+@cache
+def _listed(kind: str) -> tuple[PluginInfo, ...]:
     entries = _entries(kind)
     names = [entry.name for entry, _, _ in entries]
-    return [
+    return tuple(
         PluginInfo(kind, e.name, dist, version, e.value, _summary(e), names.count(e.name) > 1)
         for e, dist, version in entries
-    ]
+    )
 
 
 def _summary(entry: EntryPoint) -> str:
@@ -150,20 +182,23 @@ def find(kind: str, name: str) -> tuple[EntryPoint, PluginInfo]:
 
 
 def load(kind: str, name: str) -> Loaded:
-    """Import one plugin and check that it is what its group promises.
+    """Import one plugin and check that it is what its group promises; remembered until :func:`refresh`.
 
     Raises:
         PluginError: unknown, ambiguous, failing to import, or of the wrong type.
     """
+    return _load(kind, name)
+
+
+@cache
+def _load(kind: str, name: str) -> Loaded:
     entry, info = find(kind, name)
     who = f"{kind[:-1]} {name!r} ({info.distribution} {info.version}, {info.target})"
     try:
         target = entry.load()
     # A plugin's import may fail in any way, SystemExit included; none of them may take the tool down.
     except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"{who} failed to import: {type(error).__name__}: {error}", plugin=name, phase="import"
-        ) from error
+        raise PluginError(f"{who} failed to import: {_told(error)}", plugin=name, phase="import") from error
     expected = KINDS[kind]
     if expected is not None:
         module, _, attribute = expected.partition(":")

@@ -22,16 +22,16 @@ LOGGING = '''
         note(event="run_started", jobs=run["jobs"])
 
     @hookimpl
-    def run_finished(failed):
-        note(event="run_finished", failed=failed)
+    def run_finished(failed, stranded, interrupted):
+        note(event="run_finished", failed=failed, stranded=stranded, interrupted=interrupted)
 
     @hookimpl
     def job_started(job):
-        note(event="job_started", tasks=len(job["tasks"]))
+        note(event="job_started", tasks=len(job["tasks"]), id=job["id"])
 
     @hookimpl
-    def job_finished(status):
-        note(event="job_finished", status=status)
+    def job_finished(job, status):
+        note(event="job_finished", status=status, tasks=len(job["tasks"]), id=job["id"])
 
     @hookimpl
     def step(task, step, metrics):
@@ -71,7 +71,10 @@ def test_hooks_see_run_job_and_step_events_and_a_raising_one_is_told_once(
     assert "hook 'raising'" in done.stderr
     events = [json.loads(line) for line in (tmp_path / "events").read_text(encoding="utf-8").splitlines()]
     assert (events[0]["event"], events[-1]["event"]) == ("run_started", "run_finished")
+    assert events[-1] == {"event": "run_finished", "failed": 0, "stranded": 0, "interrupted": False}
     jobs = events[0]["jobs"]
+    told = [{(e["id"], e["tasks"]) for e in events if e["event"] == f"job_{what}"} for what in ("started", "finished")]
+    assert told[0] == told[1] and len(told[0]) == jobs
     assert [e["event"] for e in events].count("job_started") == jobs == 4
     assert [e["status"] for e in events if e["event"] == "job_finished"] == ["done"] * jobs
     curve = [json.loads(line) for line in next(tmp_path.glob("runs/distil/*/curve.jsonl")).open(encoding="utf-8")]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from packages import avbench, install
 
+from avbench import plugins
+from avbench.cli import main
 from avbench.errors import PluginError
-from avbench.plugins import KINDS, find, listing, load
+from avbench.plugins import KINDS, find, listing, load, refresh
 
 METHOD = '''
     """A method of somebody else's."""
@@ -24,6 +29,71 @@ METHOD = '''
 BROKEN = """
     import a_module_that_nobody_has
 """
+FAULTY = '''
+    """Plugins that fail when they are asked something."""
+    from dataclasses import dataclass
+    from avbench.api import SelectionMethod, option
+    from avbench.hooks import hookimpl
+
+    class Plain(SelectionMethod):
+        """In order; the others are made of it."""
+        def select(self, cls, count):
+            return range(count)
+
+    class Requires(Plain):
+        @classmethod
+        def requires(cls, config, setting):
+            raise KeyError("what is required")
+
+    class NoMapping(Plain):
+        @classmethod
+        def requires(cls, config, setting):
+            return 3
+
+    class Shares(Plain):
+        @classmethod
+        def shares(cls, config):
+            return ["no", "hash"]
+
+    class Defaults(Plain):
+        @classmethod
+        def defaults(cls, setting):
+            raise SystemExit("no defaults")
+
+    class NoDataclass(Plain):
+        class Config:
+            pass
+
+    class PostInit(Plain):
+        @dataclass(frozen=True)
+        class Config:
+            rate: float = option(0.5, "a rate")
+            parts: tuple[int, ...] = option((1, 2), "parts")
+
+            def __post_init__(self):
+                if self.rate == 0.5:
+                    raise ZeroDivisionError("of the configuration")
+
+    class Constructor:
+        def __init__(self):
+            raise OSError("no constructor")
+
+    class Argument:
+        @hookimpl
+        def job_started(self, jop):
+            pass
+
+    class Event:
+        @hookimpl
+        def job_strated(self, job):
+            pass
+
+    number = 7
+    items = []
+'''
+FAULTS = {"Requires": "requires", "NoMapping": "requires", "Shares": "shares", "Defaults": "defaults"}
+FAULTS |= {"NoDataclass": "options", "PostInit": "options"}
+HOOK_FAULTS = {"Constructor": "construction", "Argument": "registration", "Event": "registration"}
 EXITING = """
     import sys
     sys.exit("I end the interpreter when imported")
@@ -46,6 +116,25 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     modules = {"bad_broken": BROKEN, "bad_exiting": EXITING, "bad_other": "class Untyped:\n    pass\n"}
     return install(folder, "bad-plugin", wrong, modules)
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with plugins that import well and fail when they are used."""
+    entries = {
+        "avbench.methods": {name.lower(): f"faulty:{name}" for name in FAULTS},
+        "avbench.hooks": {name.lower(): f"faulty:{name}" for name in (*HOOK_FAULTS, "number", "items")},
+    }
+    return install(tmp_path_factory.mktemp("faulty"), "faulty-plugin", entries, {"faulty": FAULTY})
+
+
+@pytest.fixture
+def faulty_here(faulty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The site of ``faulty`` in this process: one for each fault would import torch each time."""
+    monkeypatch.syspath_prepend(str(faulty))
+    refresh()
+    yield
+    refresh()
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +220,75 @@ def test_plugins_says_ok_of_the_sound_ones(report: list[dict[str, str]]) -> None
 def test_an_unknown_name_gets_the_nearest_ones() -> None:
     with pytest.raises(PluginError, match=r"did you mean 'herding'\?"):
         find("methods", "hering")
+
+
+def one_line(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command line says of a wrong request."""
+    with mock.patch.object(sys, "argv", ["avbench", *arguments]), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.strip().splitlines()
+    return line
+
+
+@pytest.mark.usefixtures("faulty_here")
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_method_that_fails_while_planning_is_one_line(
+    name: str, avdigits_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ("--method", name.lower(), "--dataset", "avdigits", "--ipc", "1", "--data", str(avdigits_data))
+    line = one_line("run", *grid, "--out", str(tmp_path), capsys=capsys)
+    assert f"method '{name.lower()}' (faulty-plugin 1.2.3) failed in {FAULTS[name]}: " in line
+
+
+@pytest.mark.usefixtures("faulty_here")
+@pytest.mark.parametrize("name", [*HOOK_FAULTS, "number", "items"])
+def test_a_hook_that_cannot_be_used_is_one_line(
+    name: str, avdigits_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ("--method", "random", "--dataset", "avdigits", "--ipc", "1", "--data", str(avdigits_data))
+    line = one_line("run", *grid, "--out", str(tmp_path), "--hook", name.lower(), capsys=capsys)
+    assert f"hook '{name.lower()}' (faulty-plugin 1.2.3" in line
+    assert HOOK_FAULTS.get(name, "hookimpl") in line
+
+
+@pytest.mark.usefixtures("faulty_here")
+def test_options_of_one_plugin_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with mock.patch.object(sys, "argv", ["avbench", "plugins", "postinit", "--json"]), pytest.raises(SystemExit):
+        main()
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert (shown["kind"], shown["distribution"]) == ("methods", "faulty-plugin")
+    rate, parts = shown["options"]
+    assert rate == {"name": "rate", "type": "a finite number", "default": 0.5, "help": "a rate"}
+    assert parts["default"] == [1, 2]
+    assert "failed in options" in one_line("plugins", "nodataclass", capsys=capsys)
+    assert "did you mean 'herding'" in one_line("plugins", "hering", capsys=capsys)
+
+
+def test_options_are_a_table_for_people() -> None:
+    shown = avbench("plugins", "dm").stdout.splitlines()
+    assert shown[0].startswith("method dm (avbench ")
+    assert shown[1].split() == ["option", "type", "default", "meaning"]
+    (augment,) = [line for line in shown if line.startswith("lr ")]
+    assert "a finite number" in augment and "0.2" in augment
+
+
+def test_lines_in_a_file_end_without_spaces_and_are_never_folded() -> None:
+    lines = avbench("list").stdout.splitlines()
+    assert len(lines) == 1 + sum(len(listing(kind)) for kind in KINDS)
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_sources_are_read_and_plugins_imported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    refresh()
+    read: list[str] = []
+    summary = plugins._summary
+    monkeypatch.setattr(plugins, "_summary", lambda entry: read.append(entry.name) or summary(entry))
+    for _ in range(3):
+        assert load("methods", "dm") is load("methods", "dm")
+    assert sorted(read) == sorted(info.name for info in listing("methods"))
+    refresh()
+    load("methods", "dm")
+    assert read.count("dm") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -15,9 +16,12 @@ from avbench.cli.prepare import prepare
 from avbench.cli.run import run
 from avbench.errors import AvbenchError
 
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
 app = typer.Typer(
     name="avbench",
-    help="Benchmark audio-visual dataset distillation: run methods on datasets, judge them alike, print a board.",
+    epilog="Exit status: 0 done, 1 the output can't be written, 2 the request is wrong, 3 some tasks failed, "
+    "130 interrupted (143 and 129: by SIGTERM and SIGHUP).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,7 +41,7 @@ def _root(
         False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
     ),
 ) -> None:
-    """Exit status: 0 done, 2 the request is wrong, 3 some jobs failed, 130 interrupted."""
+    """Benchmark audio-visual dataset distillation: run methods on datasets, judge them alike, print a board."""
 
 
 app.command("run")(run)
@@ -50,15 +54,33 @@ app.command("env")(env)
 
 def main() -> None:
     """Entry point: errors of ours become one line and an exit status, never a traceback."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, os.fdopen(_nowhere(number), "w", encoding="utf-8"))
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except AvbenchError as error:
         print(f"avbench: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        print("avbench: interrupted; the same command goes on where it stopped.", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone: nothing is left to say, and nothing more must be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        # What is still buffered must not be tried again at exit.
+        _nowhere(sys.stdout.fileno())
+        if error.errno != errno.EPIPE:  # there, whoever read our output has gone
+            print(f"avbench: can't write {error.filename or 'the output'}: {error.strerror}.", file=sys.stderr)
         sys.exit(1)
+
+
+def _nowhere(number: int) -> int:
+    """Make a file descriptor lead nowhere."""
+    opened = os.open(os.devnull, os.O_WRONLY)
+    if opened != number:
+        os.dup2(opened, number)
+        os.close(opened)
+    return number

@@ -30,5 +30,10 @@ def leaderboard(
     text = render(boards, format)
     if output is None:
         typer.echo(text, nl=False)
-    else:
+        return
+    if output.is_dir():
+        raise RequestError(f"--output {output} is a folder: give a file's name, such as {output / f'board.{format}'}.")
+    try:
         write_atomically(output, text)
+    except OSError as error:
+        raise RequestError(f"--output {output}: can't be written ({error.strerror}); choose another file.") from None

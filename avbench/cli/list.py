@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import typer
 
-from avbench.errors import RequestError, nearest
-from avbench.plugins import KINDS, PluginInfo, listing
+from avbench.errors import PluginError, RequestError, nearest
+from avbench.plugins import KINDS, PluginInfo, guard, listing, load
 
+_WIDE = 10_000
 _LISTED = [kind for kind in KINDS if kind != "hooks"]
 
 
@@ -26,8 +30,14 @@ def list_plugins(
     _print(found, [""] * len(found))
 
 
-def show_plugins(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
-    """Import every plugin and report the broken ones, with distribution, version and phase."""
+def show_plugins(
+    name: str = typer.Argument("", help="Show the options of this plugin. Default: check them all."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Import every plugin and report the broken ones, or show the options of one plugin."""
+    if name:
+        _show_options(name, as_json)
+        return
     from avbench.plugins import audit
 
     report = audit()
@@ -38,20 +48,61 @@ def show_plugins(as_json: bool = typer.Option(False, "--json", help="Print JSON.
     _print([info for info, _ in report], [problem or "ok" for _, problem in report])
 
 
+def _show_options(name: str, as_json: bool) -> None:
+    """The options of the plugin, or of each plugin of that name where kinds share it."""
+    from avbench.options import describe
+
+    kinds = [kind for kind in _LISTED if any(name in (i.name, f"{i.distribution}:{i.name}") for i in listing(kind))]
+    if not kinds:
+        known = [info.qualified for kind in _LISTED for info in listing(kind)]
+        raise PluginError(f"unknown plugin {name!r}; {nearest(name, known)}", plugin=name, phase="find")
+    loaded = [load(kind, name) for kind in kinds]
+    found = []
+    for each in loaded:
+        with guard(each.info, "options"):
+            found.append((each.info, describe(each.target.Config)))
+    if as_json:
+        plain = [{**info.as_json(), "options": [asdict(option) for option in options]} for info, options in found]
+        typer.echo(json.dumps(plain, indent=2, default=str))
+        return
+    for info, options in found:
+        typer.echo(f"{info.kind[:-1]} {info.qualified} ({info.distribution} {info.version}): {info.summary}")
+        rows = [(option.name, option.type, _plain(option.default), option.help) for option in options]
+        _print_table(("option", "type", "default", "meaning"), rows)
+
+
+def _plain(default: Any) -> str:
+    """A default as it is typed on the command line."""
+    if default is None or isinstance(default, bool):
+        return str(default).lower()
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
 def _print(found: list[PluginInfo], states: list[str]) -> None:
+    # The qualified name is the one to type where a name is taken twice.
+    rows = [
+        (info.kind, info.qualified, info.distribution, info.version, state or info.summary)
+        for info, state in zip(found, states, strict=True)
+    ]
+    _print_table(("kind", "name", "distribution", "version", "state" if any(states) else "summary"), rows)
+
+
+def _print_table(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for header in ("kind", "name", "distribution", "version", "state" if any(states) else "summary"):
+    for header in headers:
         table.add_column(header, overflow="fold")
-    for info, state in zip(found, states, strict=True):
-        # The qualified name is the one to type where a name is taken twice.
-        last = state or info.summary
-        row = (info.kind, info.qualified, info.distribution, info.version, last)
+    for row in rows:
         table.add_row(*(Text(text) for text in row))
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # a pipe has no width: never cut or fold for it
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    # A pipe has no width: never cut, fold or pad for it.
+    console = Console(width=_WIDE)
+    with console.capture() as text:
+        console.print(table)
+    typer.echo("\n".join(line.rstrip() for line in text.get().splitlines()))

@@ -6,71 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from avbench.cli.clock import Clock
 from avbench.plan import Plan
 
 _LINE_EVERY_S = 10.0
-
-
-@dataclass
-class Clock:
-    """Estimates the time left from what has been timed: steps of running tasks, durations of finished ones."""
-
-    plan: Plan
-    slots: int
-    _began: dict[str, float] = field(default_factory=dict)
-    _running: dict[str, tuple[int, int, float]] = field(default_factory=dict)
-    _spent: dict[str, list[float]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._pending = {task.key: task.kind for job in self.plan.jobs for task in job.tasks}
-
-    def note(self, event: Mapping[str, Any]) -> None:
-        """Learn from a worker's event."""
-        key = event.get("task", "")
-        if event["event"] == "step":
-            self._began.setdefault(key, event["time"] - event["step_s"])
-            self._running[key] = (event["done"], event["steps"], event["time"] - self._began[key])
-        elif event["event"] in ("done", "failed", "stranded"):
-            kind = self._pending.pop(key, None)
-            _, _, spent_s = self._running.pop(key, (0, 0, 0.0))
-            if kind is not None and event["event"] == "done":
-                self._spent.setdefault(kind, []).append(spent_s)
-
-    @property
-    def total(self) -> int:
-        return sum(len(job.tasks) for job in self.plan.jobs)
-
-    @property
-    def settled(self) -> int:
-        return self.total - len(self._pending)
-
-    def left(self) -> str:
-        """Time left as text; "" before anything was timed."""
-        means = {kind: sum(values) / len(values) for kind, values in self._spent.items()}
-        left_s, unknown = 0.0, False
-        for key, kind in self._pending.items():
-            done, steps, spent_s = self._running.get(key, (0, 0, 0.0))
-            if done:
-                left_s += spent_s / done * (steps - done)
-            elif kind in means:
-                left_s += means[kind]
-            else:
-                unknown = True
-        if not self._running and not means:
-            return ""
-        return ("at least " if unknown else "about ") + _spell(left_s / self.slots)
-
-
-def _spell(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 class Lines:

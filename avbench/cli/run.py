@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from avbench.cli.places import DATA
+from avbench.cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from avbench.grammar import Variant
@@ -68,29 +69,30 @@ def run(
     as_json: bool = typer.Option(False, "--json", help="Print results as JSON.", rich_help_panel=_ENGINE),
 ) -> None:
     """Distil and evaluate a grid, then print its leaderboard. The same command again does only what is missing."""
-    from avbench.cli import running
-    from avbench.grammar import parse_settings
-    from avbench.jobs import Engine
-    from avbench.plan import Request
+    with stoppable():
+        from avbench.cli import running
+        from avbench.grammar import parse_settings
+        from avbench.grid import Request
+        from avbench.jobs import Engine
 
-    request = Request(
-        methods=_variants(method, "--method"),
-        datasets=running.prepared(dataset, data),
-        ipcs=running.parse_ipcs(ipc),
-        seeds=seeds,
-        networks=networks,
-        architectures=_variants(arch, "--arch"),
-        distil_architecture=running.single(_variants(distil_arch, "--distil-arch"), "--distil-arch"),
-        fusions=_variants(fusion, "--fusion"),
-        protocols=_variants(protocol, "--protocol"),
-        modalities=running.parse_modalities(modality),
-        settings=parse_settings(settings),
-        preset=preset,
-        precision=running.parse_precision(precision),
-        retry_failed=retry_failed,
-    )
-    engine = Engine(running.resolve_device(device), threads, micro_batch, checkpoint_s)
-    raise typer.Exit(running.carry_out(request, engine, out, data, executor, jobs, tuple(hook), dry_run, as_json))
+        request = Request(
+            methods=_variants(method, "--method"),
+            datasets=running.prepared(dataset, data),
+            ipcs=running.parse_ipcs(ipc),
+            seeds=seeds,
+            networks=networks,
+            architectures=_variants(arch, "--arch"),
+            distil_architecture=running.single(_variants(distil_arch, "--distil-arch"), "--distil-arch"),
+            fusions=_variants(fusion, "--fusion"),
+            protocols=_variants(protocol, "--protocol"),
+            modalities=running.parse_modalities(modality),
+            settings=parse_settings(settings),
+            preset=preset,
+            precision=running.parse_precision(precision),
+            retry_failed=retry_failed,
+        )
+        engine = Engine(running.resolve_device(device), threads, micro_batch, checkpoint_s)
+        raise typer.Exit(running.carry_out(request, engine, out, data, executor, jobs, tuple(hook), dry_run, as_json))
 
 
 def _variants(text: str, flag: str) -> tuple[Variant, ...]:

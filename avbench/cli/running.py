@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,15 +15,16 @@ import typer
 
 from avbench import plugins
 from avbench.cli.progress import preparation, watching
-from avbench.coordinator import Coordinator, Outcome
-from avbench.data.prepare import ensure
+from avbench.coordinator import Coordinator, Mishap, Outcome
+from avbench.data.prepare import current, ensure
 from avbench.data.store import StoreInfo
 from avbench.errors import RequestError, nearest
 from avbench.executors.base import Resources
 from avbench.grammar import Variant, parse_variants
+from avbench.grid import MODALITIES, Request
 from avbench.hooks import Hooks
-from avbench.jobs import Engine
-from avbench.plan import MODALITIES, Plan, Request, make_plan
+from avbench.jobs import DistilTask, Engine, Task
+from avbench.plan import Plan, make_plan
 from avbench.report.board import Board, Planned, build_boards
 from avbench.report.render import to_json, to_markdown, to_table
 from avbench.results import RunDirectory
@@ -30,11 +33,13 @@ SOME_FAILED = 3
 
 
 def prepared(text: str, data: Path) -> tuple[StoreInfo, ...]:
-    """The stores that ``--dataset`` names, embedded ones prepared where they are absent."""
+    """The stores that ``--dataset`` names; an embedded one that is absent is built, and this is said on stderr."""
     variants = parse_variants(text, "--dataset")
     options = [v.label for v in variants if v.options]
     if options:
         raise RequestError(f"--dataset {options[0]}: options belong to avbench prepare; a run takes the store's name.")
+    for name in [v.name for v in variants if current(v.name, data) is None]:
+        print(f"dataset {name!r} is not under {data}/ or is outdated: it is built now, once.", file=sys.stderr)
     with preparation() as progress:
         return tuple(ensure(v.name, data, progress) for v in variants)
 
@@ -100,7 +105,7 @@ def carry_out(
 ) -> int:
     """Plan, run what remains, print the board; returns the exit status."""
     hooks = Hooks(hook_names)
-    executor_type = plugins.load("executors", executor_name).target
+    loaded = plugins.load("executors", executor_name)
     directory = RunDirectory(out)
     plan = make_plan(request, directory)
     if dry_run:
@@ -112,7 +117,8 @@ def carry_out(
     _announce(plan, engine, slots)
     outcome = Outcome()
     if plan.jobs:
-        executor = executor_type(Resources(slots, engine.device, engine.threads))
+        with plugins.guard(loaded.info, "construction"):
+            executor = loaded.target(Resources(slots, engine.device, engine.threads))
         with watching(plan, slots) as listener:
             argv = ("avbench", *sys.argv[1:])
             outcome = Coordinator(plan, directory, data, executor, engine, argv, hooks, listener).run()
@@ -152,42 +158,37 @@ def _announce(plan: Plan, engine: Engine, slots: int) -> None:
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:
-    rows = [
-        {"job": job.id, "kind": job.kind, "task": task.title, "key": task.key, "state": "to do"}
-        for job in plan.jobs
-        for task in job.tasks
-    ]
-    rows += [{"job": "", "kind": t.kind, "task": t.title, "key": t.key, "state": "failed"} for t in plan.failed]
-    rows += [{"job": "", "kind": t.kind, "task": t.title, "key": t.key, "state": "stranded"} for t in plan.stranded]
-    done = [
-        {"job": "", "kind": kind, "task": title, "key": key, "state": "cached"}
-        for kind, title, key in _grid_tasks(plan)
-        if key in plan.done
-    ]
+    grid: list[Task] = [*plan.prerequisites, *map(DistilTask, plan.cells), *plan.evaluations]
+    states: list[tuple[str, str, Task]] = [("cached", "", task) for task in grid if task.key in plan.done]
+    states += [("to do", job.id, task) for job in plan.jobs for task in job.tasks]
+    states += [("failed", "", task) for task in plan.failed]
+    states += [("stranded", "", task) for task in plan.stranded]
+    counts = Counter(state for state, _, _ in states)
     if as_json:
-        typer.echo(json.dumps({"tasks": done + rows, "disk_bytes": plan.disk_bytes}, indent=2))
+        rows = [
+            {"job": job, "kind": task.kind, "task": task.title, "key": task.key, "state": state}
+            for state, job, task in states
+        ]
+        numbers = {state: counts[state] for state in ("cached", "to do", "failed", "stranded")}
+        typer.echo(json.dumps({"tasks": rows, "counts": numbers, "disk_bytes": plan.disk_bytes}, indent=2))
         return
-    for row in done + rows:
-        typer.echo(f"{row['state']:8}  {row['kind']:12}  {row['job'] or '–':26}  {row['task']}")
+    for state, job, task in states:
+        typer.echo(f"{state:8}  {task.kind:12}  {job or '–':26}  {task.title}")
     typer.echo(
-        f"{len(done)} tasks cached, {len(rows)} to do in {len(plan.jobs)} jobs; "
-        f"about {plan.disk_bytes / 1e6:.1f} MB of disk."
+        f"{counts['cached']} tasks cached, {counts['to do']} to do in {len(plan.jobs)} jobs, {counts['failed']} failed "
+        f"before, {counts['stranded']} stranded by them; about {plan.disk_bytes / 1e6:.1f} MB of disk."
     )
 
 
-def _grid_tasks(plan: Plan) -> list[tuple[str, str, str]]:
-    distil = [("distil", cell.name, cell.key) for cell in plan.cells]
-    return distil + [(task.kind, task.title, task.key) for task in plan.evaluations]
-
-
 def _show_results(boards: Sequence[Board], outcome: Outcome, plan: Plan, out: Path, as_json: bool) -> None:
-    failures = {**outcome.failed, **{task.title: "failed before" for task in plan.failed}}
-    stranded = {**outcome.stranded, **{task.title: "needs what failed before" for task in plan.stranded}}
+    failures = [*outcome.failed.values(), *(Mishap(task.title, "failed before") for task in plan.failed)]
+    needing = (Mishap(task.title, "needs what failed before") for task in plan.stranded)
+    stranded = [*outcome.stranded.values(), *needing]
     if as_json:
         plain = {
             "boards": json.loads(to_json(boards)),
-            "failed": failures,
-            "stranded": stranded,
+            "failed": [asdict(mishap) for mishap in failures],
+            "stranded": [asdict(mishap) for mishap in stranded],
             "results": str(out.resolve()),
         }
         typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
@@ -201,7 +202,7 @@ def _show_results(boards: Sequence[Board], outcome: Outcome, plan: Plan, out: Pa
     else:
         typer.echo(to_markdown(boards))
         typer.echo(f"results: {out.resolve()}")
-    for title, reason in failures.items():
-        print(f"failed: {title}: {reason}", file=sys.stderr)
+    for mishap in failures:
+        print(f"failed: {mishap.title}: {mishap.reason}", file=sys.stderr)
     if stranded:
         print(f"{len(stranded)} tasks could not run because of these failures.", file=sys.stderr)

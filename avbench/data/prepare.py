@@ -8,7 +8,7 @@ from pathlib import Path
 from avbench import plugins
 from avbench.data.store import Store, StoreInfo, available, read_info
 from avbench.dataset import Dataset, PrepareContext
-from avbench.errors import AvbenchError, PluginError, RequestError, StoreError, nearest
+from avbench.errors import RequestError, StoreError, nearest
 from avbench.options import resolve
 
 Progress = Callable[[int, int, str], None]
@@ -28,39 +28,55 @@ def prepare(
         raise RequestError(f"dataset {dataset!r} is made from your own copy: give it with --source.")
     if source is not None and not source.exists():
         raise RequestError(f"--source {source}: there is no such file or folder.")
-    config = resolve(loaded.target.Config, dataset, [(options, "command line")]).config
-    plugin: Dataset = loaded.target(config)
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        return plugin.prepare(PrepareContext(data, name, source, progress))
-    except AvbenchError:
-        raise
-    except OSError as error:
-        raise RequestError(f"preparing {name!r} under {data}/ failed: {error}") from error
-    except Exception as error:
-        raise PluginError(
-            f"dataset {dataset!r} ({loaded.info.distribution} {loaded.info.version}) failed in prepare: "
-            f"{type(error).__name__}: {error}",
-            plugin=dataset,
-            phase="prepare",
-        ) from error
+    _check_free(name, dataset, loaded.target)
+    with plugins.guard(loaded.info, "options"):
+        config = resolve(loaded.target.Config, dataset, [(options, "command line")]).config
+    with plugins.guard(loaded.info, "construction"):
+        plugin: Dataset = loaded.target(config)
+    with plugins.guard(loaded.info, "prepare"):
+        try:
+            data.mkdir(parents=True, exist_ok=True)
+            return plugin.prepare(PrepareContext(data, name, source, progress))
+        except OSError as error:
+            raise RequestError(f"preparing {name!r} under {data}/ failed: {error}") from error
+
+
+def _check_free(name: str, dataset: str, target: type[Dataset]) -> None:
+    """Refuse the name of an embedded dataset for anything else: a run builds that dataset under its name."""
+    embedded = _embedded(name)
+    if embedded is not None and embedded is not target:
+        raise RequestError(
+            f"--name {name}: this is the name of an embedded dataset, not of {dataset!r}; give another --name."
+        )
+
+
+def current(name: str, data: Path) -> StoreInfo | None:
+    """The info of a store that can be used as it is; ``None`` for an embedded dataset that is absent or outdated.
+
+    Raises:
+        StoreError: there is no such store and it can't be made without a source, or another dataset has the name.
+    """
+    embedded = _embedded(name)
+    if name not in available(data):
+        if embedded is None:
+            raise StoreError(_advice(name, data))
+        return None
+    info = read_info(data, name)
+    if embedded is not None and info.dataset != name.rpartition(":")[2]:
+        raise StoreError(
+            f"the store {name!r} under {data}/ was made by {info.dataset!r}, and {name!r} is an embedded dataset: "
+            "rename the folder of the store (and the name in its store.json), or prepare it under another --name."
+        )
+    return info if embedded is None or info.dataset_version == embedded.version else None
 
 
 def ensure(name: str, data: Path, progress: Progress) -> StoreInfo:
-    """The info of a store; an embedded dataset that is absent or outdated is prepared first.
+    """The info of a store; an embedded dataset that is absent or outdated is prepared first, nothing else replaced.
 
     Raises:
-        StoreError: there is no such store, and it can't be made without a source.
+        StoreError: see :func:`current`.
     """
-    embedded = _embedded(name)
-    if name in available(data):
-        info = read_info(data, name)
-        current = embedded is None or (info.dataset == name and info.dataset_version == embedded.version)
-        if current:
-            return info
-    elif embedded is None:
-        raise StoreError(_advice(name, data))
-    return prepare(name, {}, None, name, data, progress).info
+    return current(name, data) or prepare(name, {}, None, name, data, progress).info
 
 
 def _embedded(name: str) -> type[Dataset] | None:

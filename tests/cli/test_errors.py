@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,7 +60,6 @@ def test_a_wrong_request_is_one_line(
 
 def in_process(*arguments: str) -> int:
     """The exit status of ``main()``; a process each would import torch thirty times."""
-    import sys
     from unittest import mock
 
     from avbench.cli import main
@@ -90,3 +91,25 @@ def test_a_board_of_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "avbench run" in done.stderr
     assert avbench("leaderboard", str(tmp_path / "absent")).returncode == 2
+
+
+def test_a_board_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avbench.report.board.build_boards", lambda runs: ["a board"])
+    monkeypatch.setattr("avbench.report.render.render", lambda boards, format: "text")
+    for place, words in ((tmp_path, "is a folder"), (Path("/proc/nowhere/board.md"), "can't be written")):
+        assert in_process("leaderboard", str(tmp_path), "-o", str(place)) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert words in line
+
+
+@pytest.mark.parametrize("verb", ["list", "list methods --json", "plugins dm", "--help"])
+@pytest.mark.parametrize(("where", "words"), [("> /dev/full", "No space left"), (">&-", ""), ("| true", "")])
+def test_stdout_that_takes_nothing_is_no_traceback(verb: str, where: str, words: str) -> None:
+    command = f"{sys.executable} -c 'from avbench.cli import main; main()' {verb} {where}"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == (1 if words else 0)
+    assert done.returncode == (1 if words else 0)

@@ -114,16 +114,33 @@ def test_a_killed_coordinator_loses_nothing(avdigits_data: Path, tmp_path: Path,
     assert distilled_hash(out) == undisturbed
 
 
-def test_ctrl_c_ends_the_workers_and_can_be_resumed(avdigits_data: Path, tmp_path: Path, undisturbed: str) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_workers_and_the_run_can_be_resumed(
+    avdigits_data: Path, tmp_path: Path, undisturbed: str, number: int, status: int
+) -> None:
     out = tmp_path / "runs"
     running = start(avdigits_data, out)
     wait_for_steps(out, 5, running)
     worker = worker_of(running.pid)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, stderr = running.communicate(timeout=60)
-    assert running.returncode == 130
+    assert running.returncode == status
+    assert stderr.rstrip().endswith("avbench: interrupted; the same command goes on where it stopped.")
     assert "Traceback" not in stderr
     assert not Path(f"/proc/{worker}").exists()
+    if number != signal.SIGINT:
+        return
     again = avbench(*LONG, "--data", str(avdigits_data), "--out", str(out))
     assert again.returncode == 0, again.stderr
+    assert distilled_hash(out) == undisturbed
+
+
+def test_two_runs_in_one_folder_do_not_harm_each_other(avdigits_data: Path, tmp_path: Path, undisturbed: str) -> None:
+    out = tmp_path / "runs"
+    both = [start(avdigits_data, out), start(avdigits_data, out)]
+    for running in both:
+        _, stderr = running.communicate(timeout=240)
+        assert "Traceback" not in stderr
+        assert running.returncode == 0, stderr
+    assert len(list((out / "jobs").iterdir())) == 2 * len({path.name[:20] for path in (out / "jobs").iterdir()})
     assert distilled_hash(out) == undisturbed

@@ -124,7 +124,9 @@ def test_only_what_is_missing_is_done(
     before = (lost / "record.json").read_text(encoding="utf-8")
     shutil.rmtree(lost)
     plan = run(avdigits_data, out, "--dry-run")
-    assert "1 to do in 1 jobs" in plan.stdout
+    # Distillations, evaluations and the features of each seed: all but the one that is lost.
+    assert f"{2 * CELLS + 2 - 1} tasks cached, 1 to do in 1 jobs, 0 failed before, 0 stranded" in plan.stdout
+    assert plan.stdout.count("cached    prerequisite") == 2
     assert not lost.exists()  # a dry run changes nothing
     again = run(avdigits_data, out)
     assert "[1/1] done: evaluate" in again.stderr
@@ -136,11 +138,39 @@ def test_a_dry_run_counts_what_is_cached_and_the_disk(avdigits_data: Path, tmp_p
     fresh = json.loads(run(avdigits_data, tmp_path / "runs", "--dry-run", "--json").stdout)
     assert len(fresh["tasks"]) == 2 * CELLS + 2
     assert {task["state"] for task in fresh["tasks"]} == {"to do"}
+    assert fresh["counts"] == {"cached": 0, "to do": len(fresh["tasks"]), "failed": 0, "stranded": 0}
     # Cells that share their steps share a job: dm, dm[lr=4.2] and avdd at both IPCs, one job a seed.
     sharing = {t["job"] for t in fresh["tasks"] if t["kind"] == "distil" and t["task"].startswith(("dm", "avdd"))}
     assert len(sharing) == 2
     assert fresh["disk_bytes"] > 1e6
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_says_that_it_builds_an_embedded_dataset(tmp_path: Path) -> None:
+    pytest.importorskip("espeakng_loader", reason="avdigits is built with the extra `speech`")
+    grid = ("--method", "random", "--dataset", "avdigits", "--ipc", "1", "--dry-run")
+    first, second = (run(tmp_path / "data", tmp_path / "runs", grid=grid) for _ in range(2))
+    assert first.stderr.startswith(f"dataset 'avdigits' is not under {tmp_path / 'data'}/ or is outdated: it is built")
+    assert second.stderr == ""
+    assert first.stdout == second.stdout
+
+
+def test_failures_of_tasks_are_listed_one_by_one(
+    finished: tuple[Path, CompletedProcess[str]], avdigits_data: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(finished[0], tmp_path / "runs")
+    lost = [path for path in (out / "distil").iterdir() if '"name": "dm"' in (path / "record.json").read_text("utf-8")]
+    for path in lost:
+        record = json.loads((path / "record.json").read_text(encoding="utf-8"))
+        (path / "record.json").write_text(json.dumps({**record, "status": "failed"}), encoding="utf-8")
+    done = run(avdigits_data, out, "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert len({failure["title"] for failure in found["failed"]}) == len(lost) == len(found["stranded"]) == 8
+    assert {failure["reason"] for failure in found["failed"]} == {"failed before"}
+    assert "8 tasks could not run" in done.stderr
+    counts = json.loads(run(avdigits_data, out, "--json", "--dry-run").stdout)["counts"]
+    assert counts == {"cached": 2 * CELLS + 2 - 16, "to do": 0, "failed": 8, "stranded": 8}
 
 
 def test_json_results_load_back(finished: tuple[Path, CompletedProcess[str]], avdigits_data: Path) -> None:
@@ -150,7 +180,7 @@ def test_json_results_load_back(finished: tuple[Path, CompletedProcess[str]], av
     row = next(r for r in board["rows"] if r["method"].startswith("avdd") and r["ipc"] == 2)
     assert (row["seeds"], row["networks"], row["n"], row["complete"]) == (2, 2, 4, True)
     assert row["ratio"] == pytest.approx(20 / 1100)
-    assert found["failed"] == {}
+    assert found["failed"] == found["stranded"] == []
 
 
 def test_leaderboard_renders_from_records_alone(finished: tuple[Path, CompletedProcess[str]], tmp_path: Path) -> None:
