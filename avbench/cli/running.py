@@ -18,6 +18,7 @@ from avbench.cli.progress import preparation, watching
 from avbench.coordinator import Coordinator, Mishap, Outcome
 from avbench.data.prepare import current, ensure
 from avbench.data.store import StoreInfo
+from avbench.diagnosis import cores
 from avbench.errors import RequestError, nearest
 from avbench.executors.base import Resources
 from avbench.grammar import Variant, parse_variants
@@ -112,8 +113,7 @@ def carry_out(
         _show_plan(plan, as_json)
         return 0
     _check_writable(out)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    slots = jobs or (1 if engine.device == "cuda" else max(1, cores // engine.threads))
+    slots = jobs or (1 if engine.device == "cuda" else max(1, cores() // engine.threads))
     _announce(plan, engine, slots)
     outcome = Outcome()
     if plan.jobs:
