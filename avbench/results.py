@@ -5,7 +5,7 @@ Layout of the run directory::
     prerequisite/<key>/   tensors.safetensors, record.json
     distil/<key>/         distilled.json, distilled.safetensors, curve.jsonl, record.json
     evaluate/<key>/       record.json
-    jobs/<id>/            spec.json, events.jsonl, log.txt: what a worker was told and said
+    jobs/<id>-<attempt>/  spec.json, events.jsonl, log.txt: what a worker was told and said
     <kind>/<key>/checkpoint.safetensors   while a task is under way
 """
 
