@@ -49,9 +49,6 @@ class Resolved(Generic[T]):
     config: T
     origins: Mapping[str, str]
 
-    def as_json(self) -> dict[str, Any]:
-        return to_json(self.config)
-
 
 @dataclass(frozen=True)
 class OptionInfo:

@@ -132,7 +132,7 @@ def test_json_round_trip() -> None:
     config = Config(lr=0.1 + 0.2, lr_audio=None, milestones=(1 / 3,), init="noise", shared=True)
     text = json.dumps(to_json(config), allow_nan=False)
     assert from_json(Config, json.loads(text), "dm") == config
-    assert resolve(Config, "dm", [({"lr": 1}, "x")]).as_json()["milestones"] == [0.3, 0.6]
+    assert to_json(resolve(Config, "dm", [({"lr": 1}, "x")]).config)["milestones"] == [0.3, 0.6]
 
 
 def test_options_are_described_for_users() -> None:
