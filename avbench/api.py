@@ -1,23 +1,37 @@
 """The public API: everything a plugin may build on. Importing it imports torch."""
 
 from avbench.data.audio import LogMel, one_thread, resample
+from avbench.data.clips import (
+    ClipOptions,
+    MediaIndex,
+    Plan,
+    Recording,
+    carve,
+    find_annotation,
+    prepare_clips,
+    sha256_of,
+)
 from avbench.data.samples import Samples, TensorSamples, TestSet, TrainSet, ValSet
 from avbench.data.store import SPLITS, Store, StoreInfo, StoreWriter, open_store
+from avbench.data.windows import Loss
 from avbench.dataset import Dataset, NoOptions, PrepareContext
 from avbench.distill.augment import Augmentation, Transform
 from avbench.distill.factor import check_fits, decode, pack
+from avbench.distill.gradient import GradientDraws, GradientMatching, SyntheticTraining, gradient_distance
 from avbench.distill.herding import herd
 from avbench.distill.initial import herding_rows, initial_items, random_rows, required_for
 from avbench.distill.losses import LossWeights, weighted_loss
 from avbench.distill.real import RealSide, StepDraw
 from avbench.distill.synthetic import SyntheticItems
+from avbench.distill.trajectory import InnerStep, Matched, StepSize, Student, inner_steps, match_trajectory
 from avbench.distilled import DistilledSet, LearnedSet, SelectedSet
 from avbench.errors import AvbenchError, RequestError, nearest
 from avbench.executors.base import Ended, Executor, Resources
 from avbench.hooks import hookimpl
 from avbench.method import Context, Method, SelectionMethod
 from avbench.nets.base import Architecture, Encoder, draw_default
-from avbench.nets.fusion import Fusion, FusionHead
+from avbench.nets.classifier import Classifier, Parameters
+from avbench.nets.fusion import Embedding, Fusion, FusionHead
 from avbench.options import Sourced, option, sourced, to_json
 from avbench.plugin import Plugin, Setting
 from avbench.prerequisite import Prerequisite, PrerequisiteContext, Product, TrainedNetwork
@@ -30,9 +44,12 @@ __all__ = [
     "Architecture",
     "Augmentation",
     "AvbenchError",
+    "Classifier",
+    "ClipOptions",
     "Context",
     "Dataset",
     "DistilledSet",
+    "Embedding",
     "Encoder",
     "Ended",
     "Evaluation",
@@ -40,11 +57,19 @@ __all__ = [
     "Executor",
     "Fusion",
     "FusionHead",
+    "GradientDraws",
+    "GradientMatching",
+    "InnerStep",
     "LearnedSet",
     "LogMel",
+    "Loss",
     "LossWeights",
+    "Matched",
+    "MediaIndex",
     "Method",
     "NoOptions",
+    "Parameters",
+    "Plan",
     "Plugin",
     "PrepareContext",
     "Prerequisite",
@@ -52,6 +77,7 @@ __all__ = [
     "Product",
     "Protocol",
     "RealSide",
+    "Recording",
     "RequestError",
     "Resources",
     "Samples",
@@ -61,11 +87,14 @@ __all__ = [
     "Sourced",
     "State",
     "StepDraw",
+    "StepSize",
     "Store",
     "StoreInfo",
     "StoreWriter",
     "Streams",
+    "Student",
     "SyntheticItems",
+    "SyntheticTraining",
     "TensorSamples",
     "TestSet",
     "TrainSet",
@@ -74,21 +103,28 @@ __all__ = [
     "ValSet",
     "Weights",
     "Work",
+    "carve",
     "check_fits",
     "decode",
     "draw_default",
+    "find_annotation",
+    "gradient_distance",
     "herd",
     "herding_rows",
     "hookimpl",
     "initial_items",
+    "inner_steps",
+    "match_trajectory",
     "nearest",
     "one_thread",
     "open_store",
     "option",
     "pack",
+    "prepare_clips",
     "random_rows",
     "required_for",
     "resample",
+    "sha256_of",
     "sourced",
     "to_json",
     "weighted_loss",

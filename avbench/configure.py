@@ -44,8 +44,10 @@ def configure(kind: str, variant: Variant, settings: Settings, setting: Setting)
     with plugins.guard(loaded.info, "defaults"):
         published = dict(loaded.target.defaults(setting))
     plain = variant.name.rpartition(":")[2]
-    by_set = {**settings.get(plain, {}), **settings.get(variant.name, {})}
-    layers = [(published, "plugin default"), (by_set, "--set"), (variant.given, "command line")]
+    by_set = {**settings.get(loaded.info.name, {}), **settings.get(plain, {}), **settings.get(variant.name, {})}
+    member = plugins.family_member(loaded.info, variant.name)
+    named = {loaded.target.family: member} if member else {}
+    layers = [(published, "plugin default"), (by_set, "--set"), (variant.given, "command line"), (named, "its name")]
     with plugins.guard(loaded.info, "options"):
         resolved = resolve(loaded.target.Config, variant.name, layers)
         options = to_json(resolved.config)
@@ -99,6 +101,17 @@ def check_method(configured: Configured, setting: Setting) -> None:
         )
     with plugins.guard(configured.info, "check"):
         target.check(configured.config, setting)
+
+
+def check_protocol(ref: PluginRef, setting: Setting) -> None:
+    """Ask the protocol whether it can judge in this setting.
+
+    Raises:
+        RequestError: it can't.
+    """
+    configured = reconstruct("protocols", ref)
+    with plugins.guard(configured.info, "check"):
+        configured.target.check(configured.config, setting)
 
 
 def check_architecture(ref: PluginRef, setting: Setting) -> None:

@@ -11,15 +11,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avbench.claims import Claims
 from avbench.desk import describe_task
 from avbench.environment import environment
 from avbench.executors.base import Ended, Executor
 from avbench.hooks import Hooks
-from avbench.jobs import Engine, EvaluateTask, Job, Task, task_to_json
+from avbench.jobs import DistilTask, Engine, EvaluateTask, Job, Task, task_to_json
 from avbench.plan import Plan
-from avbench.results import RunDirectory, write_atomically
+from avbench.results import RunDirectory, has_snapshots, write_atomically
 
 _POLL_S = 0.1
+#: How often to look again at a task that another run is doing.
+_LOOK_AGAIN_S = 1.0
 
 #: Called with every event of a worker, and with those of the coordinator itself.
 Listener = Callable[[Mapping[str, Any]], None]
@@ -49,6 +52,7 @@ class _Active:
     events: Path
     began: float
     read_bytes: int = 0
+    phases: dict[str, str] = field(default_factory=dict)
 
 
 class Coordinator:
@@ -69,9 +73,12 @@ class Coordinator:
         self.executor, self.engine, self.argv = executor, engine, argv
         self.hooks, self.listener = hooks, listener
         self.outcome = Outcome()
+        self._claims = Claims(directory.root)
         self._tasks = {task.key: task for job in plan.jobs for task in job.tasks}
         self._unsettled = set(self._tasks)
         self._waiting = list(plan.jobs)
+        self._look_again: dict[str, float] = {}
+        self._elsewhere = set[str]()
         self._active: dict[str, _Active] = {}
         # Two runs in one directory must not write into each other's job folders.
         self._attempt = f"{os.getpid()}-{secrets.token_hex(3)}"
@@ -87,24 +94,60 @@ class Coordinator:
                 self._follow()
                 for ended in self.executor.ended():
                     self._settle(ended)
+                self._claims.beat()
                 time.sleep(_POLL_S)
             interrupted = False
         finally:
             self.executor.stop()
+            self._claims.release_all()
             counts = {"failed": len(self.outcome.failed), "stranded": len(self.outcome.stranded)}
             self.hooks.fire("run_finished", run=about, interrupted=interrupted, **counts)
         return self.outcome
 
     def _start_ready(self) -> None:
+        now = time.monotonic()
         for job in list(self._waiting):
             if not self.executor.has_room():
                 return
-            if not job.needs & self._unsettled:
+            if not job.needs & self._unsettled and now >= self._look_again.get(job.id, 0.0):
                 self._waiting.remove(job)
                 self._start(job)
 
     def _start(self, job: Job) -> None:
+        """Start what of a job no other run is doing; the rest waits for that run."""
         folder = self.directory.root / "jobs" / f"{job.id}-{self._attempt}"
+        claimed = [task for task in job.tasks if self._claims.take(task.key, folder)]
+        held = tuple(task for task in job.tasks if task not in claimed)
+        if held:
+            rest = Job(held, job.needs)
+            self._waiting.append(rest)
+            self._look_again[rest.id] = time.monotonic() + _LOOK_AGAIN_S
+            self._tell_held(held)
+        mine = tuple(task for task in claimed if not self._done_elsewhere(task))
+        if mine:
+            self._launch(Job(mine, job.needs), folder)
+
+    def _tell_held(self, held: tuple[Task, ...]) -> None:
+        news = [task for task in held if task.key not in self._elsewhere]
+        self._elsewhere.update(task.key for task in news)
+        for task in news:
+            self.listener({"event": "held", "title": task.title, "by": self._claims.holder(task.key)})
+
+    def _done_elsewhere(self, task: Task) -> bool:
+        """Whether another run has settled a task since ours was planned."""
+        key = self._record_key(task)
+        record = self.directory.record(task.kind, key) if key else None
+        lacking = isinstance(task, DistilTask) and not has_snapshots(record, task.snapshots)
+        if record is not None and record["status"] == "done" and not lacking:
+            self._note({"event": "done", "task": task.key})
+            return True
+        # What failed before is in the plan because it is to be retried; what failed while we waited has just been.
+        if record is not None and record["status"] == "failed" and task.key in self._elsewhere:
+            self._note({"event": "failed", "task": task.key, "reason": f"{record['error']['reason']} (in another run)"})
+            return True
+        return False
+
+    def _launch(self, job: Job, folder: Path) -> None:
         spec = {
             "tasks": [task_to_json(task) for task in job.tasks],
             "out": str(self.directory.root.resolve()),
@@ -117,9 +160,12 @@ class Coordinator:
         events = folder / "events.jsonl"
         events.write_text("", encoding="utf-8")
         self._active[job.id] = _Active(job, {"id": job.id, **spec}, events, time.monotonic())
-        self.executor.start(job.id, folder)
         self.hooks.fire("job_started", job=self._active[job.id].spec)
         self.listener({"event": "job", "job": job.id, "tasks": [task.key for task in job.tasks]})
+        try:
+            self.executor.start(job.id, folder)
+        except OSError as error:
+            self._settle(Ended(job.id, 1, "not started", str(error)))
 
     def _follow(self) -> None:
         """Pass on what the workers have written since the last look."""
@@ -132,6 +178,7 @@ class Coordinator:
             for line in whole.splitlines():
                 event = _event(line)
                 if event is not None:
+                    active.phases[event["task"]] = _phase(event)
                     self._note(event)
 
     def _note(self, event: Mapping[str, Any]) -> None:
@@ -146,40 +193,52 @@ class Coordinator:
             self.outcome.stranded[task.key] = Mishap(task.title, event["reason"])
         if event["event"] in ("done", "failed", "stranded"):
             self._unsettled.discard(task.key)
+            self._claims.release(task.key)
         self.listener({**event, "title": task.title, "kind": task.kind})
 
     def _settle(self, ended: Ended) -> None:
         """A job is over: what it left unfinished has failed, and somebody must say so."""
         self._follow()
         active = self._active.pop(ended.job_id)
-        left = [task for task in active.job.tasks if task.key in self._unsettled]
-        log = active.events.with_name("log.txt")
-        for task in left:
-            reason = f"{ended.reason}; see {log}"
-            self._record_death(task, reason, time.monotonic() - active.began)
-            self._note({"event": "failed", "task": task.key, "reason": reason})
+        for task in [task for task in active.job.tasks if task.key in self._unsettled]:
+            self._bury(task, ended, active)
         status = "failed" if ended.status else "done"
         self.hooks.fire("job_finished", job=active.spec, status=status)
         self.listener({"event": "job ended", "job": ended.job_id, "status": ended.status})
 
-    def _record_death(self, task: Task, reason: str, duration_s: float) -> None:
-        key = task.key
-        if isinstance(task, EvaluateTask):
-            set_hash = self.directory.set_hash(task.cell.key)
-            if set_hash is None:
-                return
-            key = task.record_key(set_hash)
-        record = {
-            "status": "failed",
-            "error": {"phase": "worker", "reason": reason, "type": "WorkerDied"},
-            **describe_task(task),
-            "argv": list(self.argv),
-            "engine": asdict(self.engine),
-            "environment": environment(),
-            "duration_s": round(duration_s, 3),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        self.directory.write_record(task.kind, key, record)
+    def _bury(self, task: Task, ended: Ended, active: _Active) -> None:
+        """Write the record of a task whose worker can't: with the reason, and the phase it was last heard in."""
+        phase = active.phases.get(task.key) or "start"
+        reason = f"{ended.reason}; see {active.events.with_name('log.txt')}"
+        key = self._record_key(task)
+        if key is not None:
+            cause = ended.cause or "worker ended"
+            record = {
+                "status": "failed",
+                "error": {"phase": phase, "reason": reason, "type": "WorkerDied", "cause": cause},
+                **describe_task(task),
+                "argv": list(self.argv),
+                "engine": asdict(self.engine),
+                "environment": environment(),
+                "duration_s": round(time.monotonic() - active.began, 3),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+            self.directory.write_record(task.kind, key, record)
+        self._note({"event": "failed", "task": task.key, "reason": f"{reason} (in {phase})"})
+
+    def _record_key(self, task: Task) -> str | None:
+        """The key of a task's record; ``None`` for an evaluation whose set is not made."""
+        if not isinstance(task, EvaluateTask):
+            return task.key
+        set_hash = self.directory.set_hash(task.cell.key, task.snapshot)
+        return task.record_key(set_hash) if set_hash else None
+
+
+def _phase(event: Mapping[str, Any]) -> str:
+    """Where in its work an event leaves a task."""
+    if event["event"] == "step":
+        return f"step {event['done']}"
+    return str(event["phase"]) if event["event"] == "phase" else str(event.get("kind", ""))
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
@@ -189,6 +248,7 @@ def _event(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     needed = {"step": {"time", "done", "steps", "step_s"}, "failed": {"reason"}, "stranded": {"reason"}}
+    needed["phase"] = {"phase"}
     if not isinstance(found, dict) or not {"event", "task"} <= found.keys():
         return None
     return found if needed.get(str(found["event"]), set()) <= found.keys() else None

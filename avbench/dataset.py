@@ -25,12 +25,16 @@ class PrepareContext:
         name: the name under which the store will be known.
         source: the user's file or folder; ``None`` for an embedded dataset.
         progress: call it with (done, total, what) as work goes on.
+        workers: how many processes may decode at once.
+        strict: whether anything that the source promises and lacks is an error.
     """
 
     data: Path
     name: str
     source: Path | None
     progress: Callable[[int, int, str], None]
+    workers: int = 1
+    strict: bool = False
 
 
 class Dataset(ABC):

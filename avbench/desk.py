@@ -23,7 +23,7 @@ from avbench.data.store import Store, open_store
 from avbench.environment import environment, peak_memory_mib
 from avbench.errors import AvbenchError, StoreError
 from avbench.hooks import Hooks
-from avbench.jobs import Cell, Engine, EvaluateTask, PrerequisiteTask, Task, task_from_json
+from avbench.jobs import Cell, Engine, EvaluateTask, PrerequisiteTask, Task, default_micro_batch, task_from_json
 from avbench.plugin import Setting
 from avbench.randomness import STREAM_SCHEME, Streams
 from avbench.results import RunDirectory
@@ -103,16 +103,23 @@ class Desk:
     def setting(self, cell: Cell) -> Setting:
         return Setting(self.store(cell).info, cell.ipc, cell.modality, cell.preset)
 
+    def micro_batch(self, cell: Cell) -> int:
+        return self.spec.engine.micro_batch or default_micro_batch(self.store(cell).info)
+
     def streams(self, cell: Cell) -> Streams:
         return Streams(cell.seed)
 
     def checkpoint(self, task: Task, key: str) -> Path:
         return self.directory.folder(task.kind, key) / "checkpoint.safetensors"
 
+    def enter(self, task: Task, phase: str) -> None:
+        """Tell the phase that a task enters: should the worker be killed there, the record says so."""
+        self.tell(event="phase", task=task.key, phase=phase)
+
     def succeed(self, task: Task, key: str, spent_s: float, record: Mapping[str, Any]) -> None:
-        """Write the record of a finished task; its checkpoint is no longer needed."""
+        """Write the record of a finished task, and tidy up."""
         self.directory.write_record(task.kind, key, {"status": "done", **self._common(task, spent_s), **record})
-        self.checkpoint(task, key).unlink(missing_ok=True)
+        self.directory.tidy(task.kind, key)
         self.tell(event="done", task=task.key)
 
     def fail(self, task: Task, key: str, spent_s: float, error: BaseException) -> None:
@@ -120,9 +127,12 @@ class Desk:
         self.failures += 1
         phase = getattr(error, "phase", "") or task.kind
         reason = f"{error}" if isinstance(error, AvbenchError) else f"{type(error).__name__}: {error}"
+        cause = "out of memory" if out_of_memory(error) else "raised"
+        if cause == "out of memory":
+            reason += "; try fewer --jobs or a smaller --micro-batch"
         record = {
             "status": "failed",
-            "error": {"phase": phase, "reason": reason, "type": type(error).__name__},
+            "error": {"phase": phase, "reason": reason, "type": type(error).__name__, "cause": cause},
             **self._common(task, spent_s),
         }
         self.directory.write_record(task.kind, key, record)
@@ -177,7 +187,15 @@ class Desk:
             if now - saved >= self.spec.engine.checkpoint_s:
                 save_checkpoint(path, k + 1, {"work": work.state(), "spent_s": before_s + now - began})
                 saved = now
+        self.enter(task, "writing")
         return before_s
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the machine or on the GPU."""
+    # torch's allocator for the processor raises a plain RuntimeError.
+    allocator = isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return allocator or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def dtype_of(cell: Cell) -> torch.dtype:
@@ -199,7 +217,13 @@ def describe_task(task: Task) -> dict[str, Any]:
         "planned_networks": cell.planned_networks,
     }
     if isinstance(task, PrerequisiteTask):
-        return {**described, "name": task.name, "training": asdict(cell.training)}
+        # Of its owner only what it depends on: the rest is shared, and would name whoever came first.
+        own = {"seed", "modality"}.intersection(task.depends_on)
+        described = {
+            name: value for name, value in described.items() if name not in ("seed", "modality") or name in own
+        }
+        training = {part: ref for part, ref in asdict(cell.training).items() if part in task.depends_on}
+        return {**described, "name": task.name, "training": training, "depends_on": list(task.depends_on)}
     described |= {
         "method": asdict(cell.method),
         "role": cell.role,

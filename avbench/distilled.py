@@ -2,7 +2,8 @@
 
 Nothing is ever unpickled. A folder holds ``distilled.json`` and ``distilled.safetensors``::
 
-    learned   a (N, 1, mels, frames), v (N, channels, height, width) float32 in network input space, labels
+    learned   a (N, 1, mels, frames), v (N, channels, height, width) float32 in network input space, labels;
+              the learned step sizes are numbers in the JSON
     selected  rows of the training split, labels: nobody's videos are redistributed
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +31,8 @@ from avbench.distill.factor import decode
 from avbench.errors import RequestError
 
 FORMAT = 1
+#: A learned step size is stored to train on: one float32.
+_STEP_SIZE_BYTES = 4
 _JSON, _TENSORS = "distilled.json", "distilled.safetensors"
 
 
@@ -127,22 +131,35 @@ class LearnedSet(DistilledSet):
 
     Attributes:
         items: by modality, (N, …) float tensors; with ``factor`` l > 1 each item packs l² training samples.
+        step_size: by modality, the learning rate that was learned with the items and is to train on them.
     """
 
     items: Mapping[str, Tensor]
     factor: int = 1
+    step_size: Mapping[str, float] | None = None
 
     kind = "learned"
+
+    def __post_init__(self) -> None:
+        for name, value in (self.step_size or {}).items():
+            if name not in self.items:
+                raise RequestError(f"a step size is given for modality {name!r}, the items are {sorted(self.items)}.")
+            number = isinstance(value, float | int) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or value <= 0:
+                raise RequestError(f"the step size of {name!r} is {value!r}: expected a finite number above 0.")
 
     def tensors(self) -> dict[str, Tensor]:
         labels = self.labels.to(label_dtype(len(self.dataset.classes)))
         return {**{name: t.detach() for name, t in self.items.items()}, "labels": labels}
 
     def facts(self) -> dict[str, Any]:
-        return {"factor": self.factor}
+        # Only where there is one: the hashes of sets without are those of before step sizes were learned.
+        learned = {"step_size": {name: float(v) for name, v in self.step_size.items()}} if self.step_size else {}
+        return {"factor": self.factor, **learned}
 
     def storage_bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in self.tensors().values())
+        tensors = sum(t.numel() * t.element_size() for t in self.tensors().values())
+        return tensors + _STEP_SIZE_BYTES * len(self.step_size or {})
 
     def samples(self, train: TrainSet) -> Samples:
         return self._decoded(train.device, train.dtype, decoded=True)
@@ -249,6 +266,9 @@ def _assemble(about: Mapping[str, Any], tensors: dict[str, Tensor], folder: Path
             return SelectedSet(info, modality, labels, tensors["rows"].to(torch.int64), notes=notes)
         if set(tensors) != set(modality):
             raise RequestError(f"{folder}: tensors {sorted(tensors)} for modality {modality!r}.")
-        return LearnedSet(info, modality, labels, tensors, about["factor"], notes=notes)
+        step_size = about.get("step_size")
+        if step_size is not None and not (isinstance(step_size, dict) and step_size):
+            raise RequestError(f"{folder}: the step sizes are {step_size!r}, expected one a modality.")
+        return LearnedSet(info, modality, labels, tensors, about["factor"], step_size, notes=notes)
     except (KeyError, TypeError) as error:
         raise RequestError(f"{folder}: the description lacks or garbles {error}.") from None

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from avbench.configure import Configured, check_architecture, check_method, configure, configure_networks
+from avbench.configure import (
+    Configured,
+    check_architecture,
+    check_method,
+    check_protocol,
+    configure,
+    configure_networks,
+)
 from avbench.data.store import StoreInfo
 from avbench.errors import RequestError, nearest
 from avbench.grammar import Variant
-from avbench.jobs import Cell, EvaluateTask, Networks, PluginRef, PrerequisiteTask, prerequisite_key
+from avbench.jobs import Cell, DistilTask, EvaluateTask, Networks, PluginRef, PrerequisiteTask, prerequisite_key
 from avbench.plugin import Setting
 from avbench.plugins import guard
 from avbench.presets import Preset, preset
@@ -37,6 +44,7 @@ class Request:
     preset: str | None = None
     precision: str = "float32"
     retry_failed: bool = False
+    snapshots: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,11 @@ class Planned:
     bundle: int
     prerequisites: tuple[PrerequisiteTask, ...]
     evaluations: tuple[EvaluateTask, ...]
+    snapshots: tuple[int, ...] = ()
+
+    @property
+    def task(self) -> DistilTask:
+        return DistilTask(self.cell, self.snapshots)
 
 
 def expand(request: Request) -> list[Planned]:
@@ -75,6 +88,15 @@ def _expand(request: Request) -> Iterator[Planned]:
             yield from _cells(request, chosen, setting, method, judging.networks(chosen, setting))
 
 
+def judging(request: Request, chosen: Preset, setting: Setting) -> tuple[Networks, list[Networks]]:
+    """How prerequisites are trained in a setting, and all the ways in which the request's sets are judged.
+
+    Raises:
+        RequestError: an option or a combination that can't work.
+    """
+    return _Judging(request).networks(chosen, setting)
+
+
 class _Judging:
     """How prerequisites are trained and sets are judged, worked out once a setting for all methods."""
 
@@ -90,6 +112,7 @@ class _Judging:
             training, judges = self._networks[at] = self._configure(chosen, setting)
             for networks in (training, *judges):
                 self._try(networks.architecture, setting)
+                check_protocol(networks.protocol, setting)
             _refuse_equal(judges)
         return self._networks[at]
 
@@ -136,16 +159,20 @@ def _cells(
     """The cells of all seeds of a method in a setting."""
     (training, judges), info, target = networks, setting.dataset, method.target
     with guard(method.info, "requires"):
-        needs = {name: need.identity() for name, need in target.requires(method.config, setting).items()}
-        json.dumps(needs)  # part of a key
+        needs = dict(target.requires(method.config, setting))
+        identities = {name: need.identity() for name, need in needs.items()}
+        json.dumps(identities)  # part of a key
     with guard(method.info, "shares"):
         shares = target.shares(method.config)
         hash(shares)
+    # A selection makes no steps: it has nothing to show before its end.
+    snapshots = () if target.selects or not target.uses_ipc else request.snapshots
     for seed in range(request.seeds or chosen.seeds):
-        required = {
-            name: prerequisite_key(identity, info.fingerprint, seed, setting.modality, request.precision, training)
-            for name, identity in needs.items()
-        }
+        with guard(method.info, "requires"):
+            same = (info.fingerprint, seed, setting.modality, request.precision, training)
+            required = {
+                name: prerequisite_key(identities[name], *same, need.depends_on) for name, need in needs.items()
+            }
         cell = Cell(
             dataset=info.name,
             fingerprint=info.fingerprint,
@@ -166,9 +193,18 @@ def _cells(
             shares,
             target.selects or not target.uses_ipc,
             chosen.bundle if target.uses_ipc else 1,
-            tuple(PrerequisiteTask(cell, name, key) for name, key in required.items()),
-            tuple(EvaluateTask(cell, judge, cell.planned_networks) for judge in judges),
+            tuple(
+                PrerequisiteTask(cell, name, key, tuple(sorted(needs[name].depends_on)))
+                for name, key in required.items()
+            ),
+            _evaluations(cell, judges, snapshots),
+            snapshots,
         )
+
+
+def _evaluations(cell: Cell, judges: Sequence[Networks], snapshots: Sequence[int]) -> tuple[EvaluateTask, ...]:
+    """The finished set in every way; its snapshots too."""
+    return tuple(EvaluateTask(cell, judge, cell.planned_networks, at) for at in (None, *snapshots) for judge in judges)
 
 
 def _unique(planned: Iterable[Planned]) -> list[Planned]:
@@ -194,6 +230,7 @@ def _check_settings(request: Request, planned: list[Planned]) -> None:
             used |= {networks.protocol.name, networks.architecture.name, networks.fusion.name}
         used.add(p.cell.method.name)
     used |= {name.rpartition(":")[2] for name in used}
+    used |= {name.partition("/")[0] for name in used}
     for name in request.settings:
         if name not in used:
             raise RequestError(f"--set {name}.…: the grid does not use {name!r}; {nearest(name, used)}")

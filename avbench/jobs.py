@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import prod
 from typing import Any
 
 from avbench.data.store import StoreInfo
@@ -17,6 +18,7 @@ from avbench.presets import PRESETS
 from avbench.randomness import STREAM_SCHEME
 
 _KEY_LENGTH = 20
+_PAPER_FRAME = 3 * 224 * 224
 
 
 def content_key(kind: str, facts: Mapping[str, Any]) -> str:
@@ -39,7 +41,8 @@ class PluginRef:
 
     def identity(self) -> dict[str, Any]:
         """What results depend on: not how the user spelled it, nor where the values came from."""
-        plain = self.name.rpartition(":")[2]
+        # What follows the slash of family/rest is among the options.
+        plain = self.name.rpartition(":")[2].partition("/")[0]
         return {
             "name": plain,
             "version": self.version,
@@ -72,6 +75,7 @@ class Cell:
         training: how prerequisites train networks (the preset's defaults); its architecture is the one that distils.
         prerequisites: name → key.
         planned_seeds, planned_networks: what the run asked for, so that a board can tell an incomplete row.
+        content: for a set that was brought from elsewhere, its content hash, which then tells it from others.
     """
 
     dataset: str
@@ -87,6 +91,7 @@ class Cell:
     prerequisites: Mapping[str, str] = field(default_factory=dict)
     planned_seeds: int = 1
     planned_networks: int = 1
+    content: str = ""
 
     @property
     def key(self) -> str:
@@ -100,7 +105,7 @@ class Cell:
             "architecture": self.training.architecture.identity(),
             "prerequisites": dict(self.prerequisites),
         }
-        return content_key("distil", facts)
+        return content_key("distil", facts | ({"content": self.content} if self.content else {}))
 
     @property
     def name(self) -> str:
@@ -114,27 +119,36 @@ class Cell:
         return f"{self.method.label} {self.dataset}{ipc}{modality} seed {self.seed}{by}"
 
 
+#: What of a cell a prerequisite may depend on, besides its dataset and precision.
+DEPENDENCIES = frozenset({"seed", "modality", "protocol", "architecture", "fusion"})
+
+
 @dataclass(frozen=True)
 class PrerequisiteTask:
-    """Build the prerequisite ``name`` that ``owner`` requires."""
+    """Build the prerequisite ``name`` that ``owner`` requires, shared over whatever ``depends_on`` leaves out."""
 
     owner: Cell
     name: str
     key: str
+    depends_on: tuple[str, ...] = tuple(sorted(DEPENDENCIES))
 
     kind = "prerequisite"
 
     @property
     def title(self) -> str:
-        modality = "" if self.owner.modality == "av" else f" {self.owner.modality}"
-        return f"{self.name} for {self.owner.dataset}{modality} seed {self.owner.seed}"
+        """Names of the owner's what the prerequisite depends on: the rest is shared."""
+        owner = self.owner
+        modality = f" {owner.modality}" if owner.modality != "av" and "modality" in self.depends_on else ""
+        seed = f" seed {owner.seed}" if "seed" in self.depends_on else ""
+        return f"{self.name} for {owner.dataset}{modality}{seed}"
 
 
 @dataclass(frozen=True)
 class DistilTask:
-    """Make one distilled set."""
+    """Make one distilled set, and keep what it was after the steps in ``snapshots``: not keyed, they change nothing."""
 
     cell: Cell
+    snapshots: tuple[int, ...] = ()
 
     kind = "distil"
 
@@ -151,20 +165,22 @@ class DistilTask:
 class EvaluateTask:
     """Judge one distilled set under one protocol, architecture and fusion; all its networks, all modalities.
 
-    Its record's key holds the hash of the set, known only once it is made: see :func:`evaluation_key`. Until then
-    ``key`` names the task.
+    Its record's key holds the hash of the set, known only once it is made: see :meth:`record_key`. Until then
+    ``key`` names the task. With ``snapshot`` it judges the set as it was after so many steps.
     """
 
     cell: Cell
     judged_by: Networks
     networks: int
+    snapshot: int | None = None
 
     kind = "evaluate"
 
     @property
     def key(self) -> str:
         facts = {"distil": self.cell.key, "by": self.judged_by.identity(), "networks": self.networks}
-        return content_key("evaluate-task", facts)
+        at = {} if self.snapshot is None else {"snapshot": self.snapshot}
+        return content_key("evaluate-task", facts | at)
 
     @property
     def title(self) -> str:
@@ -173,7 +189,8 @@ class EvaluateTask:
         parts = [(judges.architecture, usual.architecture), (judges.fusion, usual.fusion)]
         labels = [given.label for given, plain in [*parts, (judges.protocol, usual.protocol)] if given != plain]
         by = f" by {', '.join(labels)}" if labels else ""
-        return f"evaluate {self.cell.name}{by}"
+        at = "" if self.snapshot is None else f" after step {self.snapshot}"
+        return f"evaluate {self.cell.name}{at}{by}"
 
     def record_key(self, set_hash: str) -> str:
         """The key of the record, given the content hash of the distilled set."""
@@ -199,15 +216,23 @@ def prerequisite_key(
     modality: str,
     precision: str,
     training: Networks,
+    depends_on: frozenset[str] = DEPENDENCIES,
 ) -> str:
-    """The key of a prerequisite: shared by whatever requires an equal one on the same data, seed and networks."""
+    """The key of a prerequisite: shared by whatever requires an equal one and agrees in all that it depends on.
+
+    Raises:
+        ValueError: ``depends_on`` names something that no prerequisite can depend on.
+    """
+    if not depends_on <= DEPENDENCIES:
+        unknown = ", ".join(sorted(depends_on - DEPENDENCIES))
+        raise ValueError(f"depends_on names {unknown}; known are {', '.join(sorted(DEPENDENCIES))}")
+    own = {"seed": seed, "modality": modality}
     facts = {
         "identity": dict(identity),
         "fingerprint": fingerprint,
-        "seed": seed,
-        "modality": modality,
         "precision": precision,
-        "training": training.identity(),
+        "training": {part: facts for part, facts in training.identity().items() if part in depends_on},
+        **{name: value for name, value in own.items() if name in depends_on},
     }
     return content_key("prerequisite", facts)
 
@@ -218,14 +243,26 @@ class Engine:
 
     Attributes:
         threads: threads of torch's CPU kernels, whatever the environment says.
-        micro_batch: the most samples sent through a network at once.
+        micro_batch: the most samples sent through a network at once; ``None``: what their size allows, see
+            :func:`default_micro_batch`.
         checkpoint_s: seconds between checkpoints.
     """
 
     device: str = "cpu"
     threads: int = 1
-    micro_batch: int = 256
+    micro_batch: int | None = None
     checkpoint_s: float = 60.0
+
+
+def default_micro_batch(info: StoreInfo) -> int:
+    """How many of a dataset's samples to send through a network at once.
+
+    256, and fewer of large ones: 64 at 224 × 224, where gradient matching at the paper's width then takes 7 GiB of a
+    GPU's memory and 27 GiB otherwise (docs/methods/gradient-matching.md). It depends on the dataset alone, so that no
+    other part of a command moves a rounding.
+    """
+    largest = max(prod(info.audio_shape), prod(info.frame_shape))
+    return max(1, min(256, 64 * _PAPER_FRAME // largest))
 
 
 @dataclass(frozen=True)
@@ -268,10 +305,12 @@ def task_from_json(values: Mapping[str, Any]) -> Task:
     """The inverse of :func:`task_to_json`."""
     kind = values["kind"]
     if kind == "prerequisite":
-        return PrerequisiteTask(_cell_from(values["owner"]), values["name"], values["key"])
+        owner, depends_on = _cell_from(values["owner"]), tuple(values["depends_on"])
+        return PrerequisiteTask(owner, values["name"], values["key"], depends_on)
     if kind == "distil":
-        return DistilTask(_cell_from(values["cell"]))
-    return EvaluateTask(_cell_from(values["cell"]), _networks_from(values["judged_by"]), values["networks"])
+        return DistilTask(_cell_from(values["cell"]), tuple(values["snapshots"]))
+    judged_by = _networks_from(values["judged_by"])
+    return EvaluateTask(_cell_from(values["cell"]), judged_by, values["networks"], values["snapshot"])
 
 
 def trained_network_key(task: EvaluateTask, identity: Mapping[str, Any], info: StoreInfo) -> str:

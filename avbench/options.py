@@ -24,9 +24,14 @@ _HINTS: dict[type[Any], dict[str, Any]] = {}
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
-def option(default: T, help: str) -> T:
-    """A field of a ``Config``: its default and one sentence of help, with units where there are any."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def option(default: T, help: str, *, added: bool = False) -> T:
+    """A field of a ``Config``: its default and one sentence of help, with units where there are any.
+
+    Args:
+        added: the option came to a plugin that had results. While it has its default it is left out of records and
+            keys, so that what was done before it came stays done.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "added": added})
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,11 @@ def _hints(config_type: type[Any]) -> dict[str, Any]:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """A ``Config`` as JSON-able values; tuples become lists."""
+    """A ``Config`` as JSON-able values; tuples become lists. An ``added`` option is left out at its default."""
     plain = dataclasses.asdict(config)
+    for f in dataclasses.fields(config):
+        if f.metadata.get("added") and plain[f.name] == f.default:
+            del plain[f.name]
     return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
 

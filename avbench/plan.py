@@ -15,7 +15,7 @@ from typing import Any
 from avbench.data.store import StoreInfo
 from avbench.grid import Planned, Request, expand
 from avbench.jobs import Cell, DistilTask, EvaluateTask, Job, PrerequisiteTask, Task
-from avbench.results import RunDirectory
+from avbench.results import RunDirectory, has_snapshots, hash_in
 
 __all__ = ["Plan", "Request", "make_plan"]
 
@@ -53,9 +53,15 @@ def make_plan(request: Request, directory: RunDirectory) -> Plan:
         RequestError: an option, IPC or combination that can't work; nothing has been started then.
         PluginError: a plugin of this request can't be loaded.
     """
-    planned = expand(request)
-    state = _State(directory, request.retry_failed)
-    infos = {info.name: info for info in request.datasets}
+    return plan_cells(expand(request), directory, request.datasets, request.retry_failed)
+
+
+def plan_cells(
+    planned: list[Planned], directory: RunDirectory, datasets: Iterable[StoreInfo], retry_failed: bool
+) -> Plan:
+    """Compare cells with what is done."""
+    state = _State(directory, retry_failed)
+    infos = {info.name: info for info in datasets}
     jobs = [
         *_prerequisite_jobs(planned, state),
         *_distil_jobs(planned, state),
@@ -99,14 +105,23 @@ class _State:
         found = self.record(kind, key)
         return found is not None and found["status"] == "done"
 
-    def set_hash(self, cell: Cell) -> str | None:
-        """The content hash of a cell's distilled set, where it is done."""
-        found = self.record("distil", cell.key)
-        return found["result"]["content_hash"] if found is not None and found["status"] == "done" else None
+    def set_hash(self, task: EvaluateTask) -> str | None:
+        """The content hash of what a task judges, where it is done."""
+        return hash_in(self.record("distil", task.cell.key), task.snapshot)
+
+    def beyond(self, task: EvaluateTask) -> bool:
+        """Whether a task judges a snapshot after more steps than the set turned out to have."""
+        found = self.record("distil", task.cell.key)
+        if task.snapshot is None or found is None or found["status"] != "done":
+            return False
+        steps: int = found["result"]["steps"]
+        return task.snapshot > steps
 
     def remains(self, task: Task, record_key: str | None, needs: Iterable[str] = ()) -> bool:
         """Whether the task is to be run. ``record_key`` is ``None`` where it is not known yet."""
         record = self.record(task.kind, record_key) if record_key else None
+        if isinstance(task, DistilTask) and record is not None and record["status"] == "done":
+            record = record if has_snapshots(record, task.snapshots) else None  # made without: it is made again
         if record is not None and record["status"] == "done":
             self.done.add(task.key)
             return False
@@ -125,7 +140,7 @@ def _prerequisite_jobs(planned: list[Planned], state: _State) -> list[Job]:
     """A job for each distinct prerequisite that a remaining cell needs."""
     jobs, seen = [], set[str]()
     for p in planned:
-        finished = state.is_done("distil", p.cell.key)
+        finished = has_snapshots(state.record("distil", p.cell.key), p.snapshots)
         for task in p.prerequisites:
             # What a finished cell was made with may have gone: then it is simply not listed.
             if task.key not in seen and (not finished or state.is_done(task.kind, task.key)):
@@ -148,7 +163,7 @@ def _distil_jobs(planned: list[Planned], state: _State) -> list[Job]:
             group = (p.shares, cell.seed, distils_with, *same_data)
         else:
             group = index
-        if state.remains(DistilTask(cell), cell.key, cell.prerequisites.values()):
+        if state.remains(p.task, cell.key, cell.prerequisites.values()):
             groups.setdefault(group, []).append(p)
     jobs = []
     for members in groups.values():
@@ -156,7 +171,7 @@ def _distil_jobs(planned: list[Planned], state: _State) -> list[Job]:
         for start in range(0, len(members), size):
             part = members[start : start + size]
             needs = frozenset(key for p in part for key in p.cell.prerequisites.values()) - state.done
-            jobs.append(Job(tuple(DistilTask(p.cell) for p in part), needs))
+            jobs.append(Job(tuple(p.task for p in part), needs))
     return jobs
 
 
@@ -168,9 +183,9 @@ def _evaluate_jobs(planned: list[Planned], state: _State) -> list[Job]:
         required[p.cell.dataset, p.cell.seed].update(task.key for task in p.prerequisites)
     for p in planned:
         for task in p.evaluations:
-            set_hash = state.set_hash(p.cell)
+            set_hash = state.set_hash(task)
             record_key = task.record_key(set_hash) if set_hash else None
-            if state.remains(task, record_key, [p.cell.key]):
+            if not state.beyond(task) and state.remains(task, record_key, [p.cell.key]):
                 by = str(task.judged_by.identity())
                 seed = None if p.light else p.cell.seed
                 group = (p.light and p.cell.method.label, seed, by, p.cell.dataset, p.cell.modality)
@@ -193,7 +208,7 @@ def _disk_bytes(task: Task, infos: Mapping[str, StoreInfo]) -> int:
     if isinstance(task, EvaluateTask):
         return record
     if isinstance(task, PrerequisiteTask):
-        return record + (8 << 20)
+        return record + (8 << 20)  # a network; trajectories take several times as much
     info = infos[task.cell.dataset]
     item = sum(4 * prod(info.shape(name)) for name in task.cell.modality)
     # A checkpoint holds items and momentum beside the finished set.

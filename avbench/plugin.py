@@ -33,10 +33,12 @@ class Plugin:
     Class attributes:
         version: an integer of the plugin's own; raise it when results change. It is part of every key.
         Config: a frozen dataclass whose fields are made by :func:`avbench.options.option`.
+        family: for a plugin that stands for many, the option that takes what follows the slash of ``NAME/REST``.
     """
 
     version: ClassVar[int] = 1
     Config: ClassVar[type[Any]] = NoOptions
+    family: ClassVar[str] = ""
 
     @classmethod
     def defaults(cls, setting: Setting) -> Mapping[str, Any]:

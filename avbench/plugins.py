@@ -156,12 +156,14 @@ def _source(module: str) -> Path | None:
 
 
 def find(kind: str, name: str) -> tuple[EntryPoint, PluginInfo]:
-    """The one entry point that ``name`` (or ``distribution:name``) means.
+    """The one entry point that ``name`` (or ``distribution:name``, or ``family/rest``) means.
 
     Raises:
         PluginError: no such name, or several distributions offer it.
     """
     wanted_distribution, _, plain = name.rpartition(":")
+    if plain not in [info.name for info in listing(kind)]:
+        plain = plain.partition("/")[0]
     matches = [
         (entry, info)
         for (entry, _, _), info in zip(_entries(kind), listing(kind), strict=True)
@@ -205,7 +207,16 @@ def _load(kind: str, name: str) -> Loaded:
         base = getattr(import_module(module), attribute)
         if not (isinstance(target, type) and issubclass(target, base)):
             raise PluginError(f"{who} is not a subclass of {attribute}.", plugin=name, phase="type")
+    if family_member(info, name) and not getattr(target, "family", ""):
+        known = [each.qualified for each in listing(kind)]
+        raise PluginError(f"unknown {kind[:-1]} {name!r}; {nearest(name, known)}", plugin=name, phase="find")
     return Loaded(info, target)
+
+
+def family_member(info: PluginInfo, name: str) -> str:
+    """What follows the slash where ``name`` is ``family/rest``; "" where it is the plugin's own name."""
+    plain = name.rpartition(":")[2]
+    return "" if plain == info.name else plain.partition("/")[2]
 
 
 def audit() -> list[tuple[PluginInfo, str]]:

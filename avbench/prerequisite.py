@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from avbench.data.samples import TrainSet
+from avbench.jobs import DEPENDENCIES
 from avbench.nets.base import Architecture
 from avbench.nets.fusion import Fusion
 from avbench.randomness import Streams
@@ -19,10 +20,17 @@ from avbench.work import Work
 if TYPE_CHECKING:
     from avbench.protocols.base import Protocol
 
+#: The seed of the streams of a prerequisite that all run seeds share; no run has it.
+SHARED_SEED = -1
+
 
 @dataclass(frozen=True)
 class PrerequisiteContext:
-    """What building a prerequisite is given; ``protocol`` and ``fusion`` are the preset's defaults."""
+    """What building a prerequisite is given; ``protocol`` and ``fusion`` are the preset's defaults.
+
+    What the prerequisite does not depend on is withheld: ``modality`` is ``""`` then, ``protocol`` and ``fusion``
+    refuse to be used, and ``streams`` are those of :data:`SHARED_SEED`.
+    """
 
     train: TrainSet
     modality: str
@@ -45,13 +53,19 @@ class Product(Work, ABC):
 
 @dataclass(frozen=True)
 class Prerequisite(ABC):
-    """A frozen dataclass: its fields, with the dataset, seed and networks, are its identity.
+    """A frozen dataclass: its fields, with the dataset and what it depends on, are its identity.
 
-    Two methods that require equal prerequisites share one.
+    Two cells that require equal prerequisites share one.
+
+    Class attributes:
+        kind, version: part of the identity; raise the version when results change.
+        depends_on: what else of a cell it is built from, out of :data:`avbench.jobs.DEPENDENCIES`. What is left
+            out it is shared over: without ``"seed"`` all seeds use one, and so on. Dataset and precision always count.
     """
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
+    depends_on: ClassVar[frozenset[str]] = DEPENDENCIES
 
     @abstractmethod
     def build(self, context: PrerequisiteContext) -> Product:

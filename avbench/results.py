@@ -3,7 +3,7 @@
 Layout of the run directory::
 
     prerequisite/<key>/   tensors.safetensors, record.json
-    distil/<key>/         distilled.json, distilled.safetensors, curve.jsonl, record.json
+    distil/<key>/         distilled.json, distilled.safetensors, curve.jsonl, record.json, snapshots/<step>/
     evaluate/<key>/       record.json
     jobs/<id>-<attempt>/  spec.json, events.jsonl, log.txt: what a worker was told and said
     <kind>/<key>/checkpoint.safetensors   while a task is under way
@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avbench.jobs import DistilTask
 
 SCHEMA_VERSION = 1
 #: What a task leaves besides its record: without it the task is not done.
@@ -65,6 +68,12 @@ class RunDirectory:
         text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.folder(kind, key) / "record.json", text + "\n")
 
+    def tidy(self, kind: str, key: str) -> None:
+        """Remove what is of no use beside a finished record: its checkpoint, and what a kill left half-written."""
+        folder = self.folder(kind, key)
+        for left in (folder / "checkpoint.safetensors", *folder.glob(".*")):
+            left.unlink(missing_ok=True)
+
     def records(self, kind: str) -> Iterator[dict[str, Any]]:
         """All readable records of a kind, in the order of their keys."""
         for path in sorted((self.root / kind).glob("*/record.json")):
@@ -72,13 +81,35 @@ class RunDirectory:
             if found is not None:
                 yield found
 
-    def set_hash(self, cell_key: str) -> str | None:
-        """The content hash of a distilled set that is done."""
-        found = self.record("distil", cell_key)
-        if found is None or found["status"] != "done":
-            return None
-        value: str = found["result"]["content_hash"]
-        return value
+    def set_folder(self, cell_key: str, snapshot: int | None = None) -> Path:
+        """Where a distilled set lies, or what it was after so many steps."""
+        folder = self.folder("distil", cell_key)
+        return folder if snapshot is None else folder / "snapshots" / str(snapshot)
+
+    def set_hash(self, cell_key: str, snapshot: int | None = None) -> str | None:
+        """The content hash of a distilled set that is done, or of a snapshot of it."""
+        return hash_in(self.record("distil", cell_key), snapshot)
+
+    def distilled(self, task: DistilTask) -> bool:
+        """Whether a set is done, with all the snapshots that are asked for."""
+        return has_snapshots(self.record("distil", task.key), task.snapshots)
+
+
+def hash_in(record: Mapping[str, Any] | None, snapshot: int | None) -> str | None:
+    """The content hash that a distil record gives for its set or for a snapshot; ``None`` where there is none."""
+    if record is None or record["status"] != "done":
+        return None
+    result = record["result"]
+    found: str | None = result["content_hash"] if snapshot is None else result.get("snapshots", {}).get(str(snapshot))
+    return found
+
+
+def has_snapshots(record: Mapping[str, Any] | None, wanted: Sequence[int]) -> bool:
+    """Whether a distil record is of a set that is done, with its snapshots at all these steps that it made."""
+    if record is None or record["status"] != "done":
+        return False
+    result = record["result"]
+    return all(step > result["steps"] or str(step) in result.get("snapshots", {}) for step in wanted)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

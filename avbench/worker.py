@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from avbench.claims import announce_worker
 from avbench.desk import Desk, Spec
 from avbench.jobs import DistilTask, EvaluateTask, PrerequisiteTask
 from avbench.tasks.distilling import distil
@@ -27,6 +28,7 @@ _WATCH_EVERY_S = 0.5
 
 def run_job(folder: Path) -> int:
     """Do the job in ``folder`` and return the exit status."""
+    announce_worker(folder)
     spec = Spec.read(folder)
     # The number of threads changes rounding: it comes from the job, whatever the environment says.
     torch.set_num_threads(spec.engine.threads)
@@ -46,6 +48,9 @@ def run_job(folder: Path) -> int:
 
 def _end_with(parent: int) -> None:
     """End this process when its parent is gone: a killed run must leave no worker beside the one that resumes it."""
+
+    if os.getppid() != parent:
+        os._exit(1)
 
     def watch() -> None:
         while os.getppid() == parent:

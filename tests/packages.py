@@ -52,7 +52,7 @@ def pip_install(site: Path, what: Path) -> Path:
 
 
 def avbench(
-    *arguments: str, site: Path | None = None, cwd: Path | None = None, timeout_s: float = 300.0
+    *arguments: str, site: Path | None = None, cwd: Path | None = None, timeout_s: float = 900.0
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, with the packages of ``site`` installed."""
     path = os.pathsep.join(filter(None, [str(site) if site else "", os.environ.get("PYTHONPATH", "")]))

@@ -1,4 +1,4 @@
-"""The same job gives the same bits whatever surrounds it: threads, hash seed, working folder, allocator."""
+"""The same cell gives the same bits whatever surrounds it: environment, micro-batch, job, order, engine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packages import avbench
 
 from avbench.grammar import parse_variants
 from avbench.jobs import Engine, Job, task_to_json
@@ -38,6 +39,11 @@ def work_through(small: Any, out: Path, engine: Engine, cwd: Path, **environment
     )
     for job in make_plan(request, RunDirectory(out)).jobs:
         run_worker(small, out, job, engine, cwd, environment)
+    return results(out, engine)
+
+
+def results(out: Path, engine: Engine) -> dict[str, Any]:
+    """Content hashes of distilled sets and scores of evaluations, by kind and key."""
     found = {}
     for kind in ("distil", "evaluate"):
         for record in RunDirectory(out).records(kind):
@@ -89,3 +95,17 @@ def test_the_environment_changes_no_bit(small: Any, tmp_path: Path, reference: d
 def test_the_micro_batch_and_checkpoints_change_no_bit(small: Any, tmp_path: Path, reference: dict[str, Any]) -> None:
     engine = Engine(micro_batch=5, checkpoint_s=0.0)
     assert work_through(small, tmp_path / "runs", engine, tmp_path) == reference
+
+
+def test_another_job_order_and_engine_change_no_bit(small: Any, tmp_path: Path, reference: dict[str, Any]) -> None:
+    """Through the command line: the methods the other way round, in a job without IPC 1, under the local executor."""
+    sets = [("--set", f"{name}.{key}={value}") for name, given in SETTINGS.items() for key, value in given.items()]
+    done = avbench(
+        *("run", "--method", "avdd,dm", "--dataset", "small3", "--ipc", "2", "--seeds", "1", "--networks", "1"),
+        *(part for pair in sets for part in pair),
+        *("--device", "cpu", "--data", str(small.data), "--out", str(tmp_path / "runs")),
+    )
+    assert done.returncode == 0, done.stderr
+    found = results(tmp_path / "runs", Engine())
+    assert len(found) == 4
+    assert found.items() <= reference.items()

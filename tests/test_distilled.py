@@ -250,3 +250,61 @@ def test_the_description_says_what_a_reader_needs(small) -> None:
     assert about["classes"] == ["ant", "bee", "cat", "dog"]
     assert about["normalisation"]["audio"] == [-40.0, 15.0]
     assert len(about["normalisation"]["frames"][0]) == 3
+
+
+def with_step_size(small, **step_size: float) -> LearnedSet:
+    return replace(learned(small), step_size=step_size)
+
+
+def test_a_learned_step_size_is_saved_loaded_and_described(small, tmp_path: Path) -> None:
+    one = with_step_size(small, a=0.1 + 0.2, v=1e-7)
+    one.save(tmp_path)
+    other = load(tmp_path)
+    assert isinstance(other, LearnedSet) and other.step_size == {"a": 0.1 + 0.2, "v": 1e-7}
+    assert other.content_hash == one.content_hash
+    assert json.loads((tmp_path / "distilled.json").read_text())["step_size"] == {"a": 0.1 + 0.2, "v": 1e-7}
+
+
+def test_a_step_size_counts_in_the_hash_and_in_the_bytes(small) -> None:
+    plain = learned(small)
+    sets = [plain, *(with_step_size(small, **s) for s in ({"a": 0.1}, {"v": 0.1}, {"a": 0.2}, {"a": 0.1, "v": 0.1}))]
+    assert len({one.content_hash for one in sets}) == 5
+    assert [one.storage_bytes() - plain.storage_bytes() for one in sets] == [0, 4, 4, 4, 8]
+
+
+def test_a_set_without_step_sizes_is_described_as_before_there_were_any(small) -> None:
+    assert learned(small).facts() == {"factor": 2} and "step_size" not in learned(small).describe()
+    assert with_step_size(small).content_hash == learned(small).content_hash
+
+
+@pytest.mark.parametrize("value", [0.0, -1e-3, float("nan"), float("inf"), "0.1", None, True])
+def test_an_impossible_step_size_is_refused(small, tmp_path: Path, value: object) -> None:
+    with pytest.raises(RequestError, match="the step size of 'a' is"):
+        with_step_size(small, a=value)  # type: ignore[arg-type]
+    with_step_size(small, a=0.5).save(tmp_path)
+    path = tmp_path / "distilled.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "step_size": {"a": value}}))
+    with pytest.raises(RequestError, match="the step size of 'a' is"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("step_size", [0.1, [0.1], {}, "0.1"], ids=str)
+def test_a_garbled_step_size_is_refused(small, tmp_path: Path, step_size: object) -> None:
+    with_step_size(small, a=0.5).save(tmp_path)
+    path = tmp_path / "distilled.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "step_size": step_size}))
+    with pytest.raises(RequestError, match="the step sizes are"):
+        load(tmp_path)
+
+
+def test_a_step_size_of_an_absent_modality_is_refused(small) -> None:
+    with pytest.raises(RequestError, match="a step size is given for modality 'v'"):
+        replace(learned(small, modality="a"), step_size={"v": 0.1})
+
+
+def test_an_altered_step_size_is_refused(small, tmp_path: Path) -> None:
+    with_step_size(small, a=0.5).save(tmp_path)
+    path = tmp_path / "distilled.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "step_size": {"a": 0.25}}))
+    with pytest.raises(RequestError, match="do not match the description's content hash"):
+        load(tmp_path)

@@ -135,6 +135,21 @@ def test_json_round_trip() -> None:
     assert to_json(resolve(Config, "dm", [({"lr": 1}, "x")]).config)["milestones"] == [0.3, 0.6]
 
 
+def test_an_option_that_was_added_later_is_left_out_of_records_at_its_default() -> None:
+    """So that what was done before it came keeps its key."""
+
+    @dataclass(frozen=True)
+    class Grown:
+        lr: float = option(0.2, "rate")
+        way: Literal["old", "new"] = option("old", "how", added=True)
+
+    globals()["Grown"], globals()["Literal"] = Grown, Literal
+    assert to_json(Grown()) == {"lr": 0.2}
+    assert to_json(Grown(way="new")) == {"lr": 0.2, "way": "new"}
+    for config in (Grown(), Grown(way="new")):
+        assert from_json(Grown, to_json(config), "grown") == config
+
+
 def test_options_are_described_for_users() -> None:
     found = {info.name: info for info in describe(Config)}
     assert list(found) == ["steps", "lr", "lr_audio", "init", "shared", "name", "milestones", "augment"]

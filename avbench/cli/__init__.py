@@ -9,10 +9,12 @@ import sys
 import typer
 
 from avbench import __version__
+from avbench.cli.data import app as data
 from avbench.cli.env import env
+from avbench.cli.evaluate import evaluate
 from avbench.cli.leaderboard import leaderboard
 from avbench.cli.list import list_plugins, show_plugins
-from avbench.cli.prepare import prepare
+from avbench.cli.prepare import CONTEXT, prepare
 from avbench.cli.run import run
 from avbench.errors import AvbenchError
 
@@ -45,9 +47,11 @@ def _root(
 
 
 app.command("run")(run)
+app.command("evaluate")(evaluate)
 app.command("list")(list_plugins)
 app.command("plugins")(show_plugins)
-app.command("prepare")(prepare)
+app.command("prepare", context_settings=CONTEXT)(prepare)
+app.add_typer(data, name="data")
 app.command("leaderboard")(leaderboard)
 app.command("env")(env)
 

@@ -10,12 +10,14 @@ import typer
 def leaderboard(
     directories: list[Path] = typer.Argument(help="Run directories."),
     format: str = typer.Option("md", help="md, json or csv."),
+    curves: bool = typer.Option(False, help="Accuracy by distillation step, from runs with --snapshots."),
     output: Path | None = typer.Option(None, "-o", "--output", help="Write here instead of to stdout."),
 ) -> None:
     """Render the leaderboard of one or several run directories."""
     from avbench.errors import RequestError, nearest
     from avbench.report.board import build_boards
-    from avbench.report.render import FORMATS, render
+    from avbench.report.curves import learning_curves
+    from avbench.report.render import FORMATS, render, render_curves
     from avbench.results import RunDirectory, write_atomically
 
     if format not in FORMATS:
@@ -23,11 +25,18 @@ def leaderboard(
     for directory in directories:
         if not directory.is_dir():
             raise RequestError(f"{directory} is not a run directory: give the folder of avbench run --out.")
-    boards = build_boards([RunDirectory(directory) for directory in directories])
-    if not boards:
-        places = ", ".join(str(directory) for directory in directories)
-        raise RequestError(f"no finished evaluation under {places}: run avbench run --out there first.")
-    text = render(boards, format)
+    found = [RunDirectory(directory) for directory in directories]
+    places = ", ".join(str(directory) for directory in directories)
+    if curves:
+        frame = learning_curves(found)
+        if frame.empty:
+            raise RequestError(f"no judged snapshot under {places}: run avbench run --snapshots 0,50,… --out there.")
+        text = render_curves(frame, format)
+    else:
+        boards = build_boards(found)
+        if not boards:
+            raise RequestError(f"no finished evaluation under {places}: run avbench run --out there first.")
+        text = render(boards, format)
     if output is None:
         typer.echo(text, nl=False)
         return

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import typer
 
+from avbench.cli.tables import print_table
 from avbench.errors import PluginError, RequestError, nearest
 from avbench.plugins import KINDS, PluginInfo, guard, listing, load
 
-_WIDE = 10_000
 _LISTED = [kind for kind in KINDS if kind != "hooks"]
 
 
@@ -68,7 +67,7 @@ def _show_options(name: str, as_json: bool) -> None:
     for info, options in found:
         typer.echo(f"{info.kind[:-1]} {info.qualified} ({info.distribution} {info.version}): {info.summary}")
         rows = [(option.name, option.type, _plain(option.default), option.help) for option in options]
-        _print_table(("option", "type", "default", "meaning"), rows)
+        print_table(("option", "type", "default", "meaning"), rows)
 
 
 def _plain(default: Any) -> str:
@@ -84,25 +83,4 @@ def _print(found: list[PluginInfo], states: list[str]) -> None:
         (info.kind, info.qualified, info.distribution, info.version, state or info.summary)
         for info, state in zip(found, states, strict=True)
     ]
-    _print_table(("kind", "name", "distribution", "version", "state" if any(states) else "summary"), rows)
-
-
-def _print_table(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for header in headers:
-        table.add_column(header, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(text) for text in row))
-    console = Console()
-    if console.is_terminal:
-        console.print(table)
-        return
-    # A pipe has no width: never cut, fold or pad for it.
-    console = Console(width=_WIDE)
-    with console.capture() as text:
-        console.print(table)
-    typer.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
+    print_table(("kind", "name", "distribution", "version", "state" if any(states) else "summary"), rows)

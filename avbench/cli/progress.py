@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -30,6 +31,8 @@ class Lines:
         if kind in ("done", "failed", "stranded"):
             reason = f": {event['reason']}" if kind != "done" else ""
             self._say(f"{kind}: {event['title']}{reason}")
+        elif kind == "held":
+            self._say(_held(event))
         elif kind == "step" and time.monotonic() - self._last >= _LINE_EVERY_S:
             self._say(f"step {event['done']}/{event['steps']} of {event['title']}")
 
@@ -62,8 +65,14 @@ class Bars:
             self.progress.update(bar, description=event["title"], completed=event["done"], total=event["steps"])
         elif kind in ("failed", "stranded"):
             self.progress.console.print(f"{kind}: {event['title']}: {event['reason']}", markup=False)
+        elif kind == "held":
+            self.progress.console.print(_held(event), markup=False)
         left = self.clock.left()
         self.progress.update(self._all, completed=self.clock.settled, left=f"time left: {left}" if left else "")
+
+
+def _held(event: Mapping[str, Any]) -> str:
+    return f"waiting: another run does {event['title']} ({event['by']})"
 
 
 def _columns() -> Progress:
@@ -88,21 +97,43 @@ def watching(plan: Plan, slots: int) -> Iterator[Callable[[Mapping[str, Any]], N
         yield Bars(clock, progress)
 
 
+class _Rate:
+    """How fast a preparation goes, from its first report on: what an earlier one finished was not timed here."""
+
+    def __init__(self) -> None:
+        self._what, self._from, self._since_s = "", 0, 0.0
+
+    def __call__(self, done: int, total: int, what: str) -> str:
+        """Rate and time left, once there is something to tell."""
+        now_s = time.monotonic()
+        if what != self._what:
+            self._what, self._from, self._since_s = what, done, now_s
+        made, took_s = done - self._from, now_s - self._since_s
+        if not made or took_s <= 0.0:
+            return ""
+        rate = made / took_s
+        return f"{rate:.1f} a second, time left: {timedelta(seconds=round((total - done) / rate))}"
+
+
 @contextmanager
 def preparation() -> Iterator[Callable[[int, int, str], None]]:
     """Progress of a preparation: call it with (done, total, what)."""
+    rate = _Rate()
     if sys.stderr.isatty():
         with _columns() as progress:
             bar = progress.add_task("preparing", total=None, left="")
-            yield lambda done, total, what: progress.update(bar, description=what, completed=done, total=total or None)
+            yield lambda done, total, what: progress.update(
+                bar, description=what, completed=done, total=total or None, left=rate(done, total, what)
+            )
         return
     told_at, told_what = 0.0, ""
 
     def line(done: int, total: int, what: str) -> None:
         nonlocal told_at, told_what
         now = time.monotonic()
-        if what != told_what or now - told_at >= _LINE_EVERY_S:
+        told = rate(done, total, what)
+        if what != told_what or now - told_at >= _LINE_EVERY_S or done == total:
             told_at, told_what = now, what
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+            print(f"{what}: {done} of {total}{f' ({told})' if told else ''}", file=sys.stderr, flush=True)
 
     yield line

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from avbench.cli.places import DATA
 from avbench.cli.stopping import stoppable
-
-if TYPE_CHECKING:
-    from avbench.grammar import Variant
 
 _GRID, _JUDGE, _PLACE, _ENGINE = "The grid", "Distilling and judging", "Where", "How"
 
@@ -42,6 +38,9 @@ def run(
         help="Protocols. Default: recognition (paper), recognition-quick (quick).",
         rich_help_panel=_JUDGE,
     ),
+    snapshots: str = typer.Option(
+        "", help="Judge sets as they were after these steps too: 0,50,150.", rich_help_panel=_JUDGE
+    ),
     settings: list[str] = typer.Option(
         [], "--set", help="PLUGIN.OPTION=VALUE for every variant; may be repeated.", rich_help_panel=_JUDGE
     ),
@@ -55,8 +54,17 @@ def run(
         None, min=1, help="Jobs at once. Default: a core each, or one on a GPU.", rich_help_panel=_ENGINE
     ),
     threads: int = typer.Option(1, min=1, help="CPU threads of each job.", rich_help_panel=_ENGINE),
-    micro_batch: int = typer.Option(
-        256, min=1, help="Most samples sent through a network at once.", rich_help_panel=_ENGINE
+    micro_batch: int | None = typer.Option(
+        None,
+        min=1,
+        help="Most samples sent through a network at once. Default: 256, 64 at 224 × 224.",
+        rich_help_panel=_ENGINE,
+    ),
+    timeout_s: float | None = typer.Option(
+        None, min=0.1, help="Seconds that a job may run. Default: no limit.", rich_help_panel=_ENGINE
+    ),
+    memory_mib: float | None = typer.Option(
+        None, min=1.0, help="Memory that a job may take, in MiB. Default: no limit.", rich_help_panel=_ENGINE
     ),
     checkpoint_s: float = typer.Option(60.0, min=0.0, help="Seconds between checkpoints.", rich_help_panel=_ENGINE),
     hook: list[str] = typer.Option([], help="Hook plugins; may be repeated.", rich_help_panel=_ENGINE),
@@ -70,32 +78,29 @@ def run(
 ) -> None:
     """Distil and evaluate a grid, then print its leaderboard. The same command again does only what is missing."""
     with stoppable():
-        from avbench.cli import running
+        from avbench.cli import parsing, running
         from avbench.grammar import parse_settings
         from avbench.grid import Request
         from avbench.jobs import Engine
 
         request = Request(
-            methods=_variants(method, "--method"),
-            datasets=running.prepared(dataset, data),
-            ipcs=running.parse_ipcs(ipc),
+            methods=parsing.variants(method, "--method"),
+            datasets=parsing.prepared(dataset, data),
+            ipcs=parsing.parse_ipcs(ipc),
             seeds=seeds,
             networks=networks,
-            architectures=_variants(arch, "--arch"),
-            distil_architecture=running.single(_variants(distil_arch, "--distil-arch"), "--distil-arch"),
-            fusions=_variants(fusion, "--fusion"),
-            protocols=_variants(protocol, "--protocol"),
-            modalities=running.parse_modalities(modality),
+            architectures=parsing.variants(arch, "--arch"),
+            distil_architecture=parsing.single(parsing.variants(distil_arch, "--distil-arch"), "--distil-arch"),
+            fusions=parsing.variants(fusion, "--fusion"),
+            protocols=parsing.variants(protocol, "--protocol"),
+            modalities=parsing.parse_modalities(modality),
             settings=parse_settings(settings),
             preset=preset,
-            precision=running.parse_precision(precision),
+            precision=parsing.parse_precision(precision),
             retry_failed=retry_failed,
+            snapshots=parsing.parse_snapshots(snapshots),
         )
-        engine = Engine(running.resolve_device(device), threads, micro_batch, checkpoint_s)
-        raise typer.Exit(running.carry_out(request, engine, out, data, executor, jobs, tuple(hook), dry_run, as_json))
-
-
-def _variants(text: str, flag: str) -> tuple[Variant, ...]:
-    from avbench.grammar import parse_variants
-
-    return parse_variants(text, flag) if text else ()
+        engine = Engine(parsing.resolve_device(device), threads, micro_batch, checkpoint_s)
+        limits = running.Limits(timeout_s, memory_mib)
+        how = running.How(engine, out, data, executor, jobs, limits, tuple(hook), as_json)
+        raise typer.Exit(running.plan_run(request, how, dry_run))

@@ -7,22 +7,18 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 import typer
 
 from avbench import plugins
-from avbench.cli.progress import preparation, watching
+from avbench.cli.progress import watching
 from avbench.coordinator import Coordinator, Mishap, Outcome
-from avbench.data.prepare import current, ensure
-from avbench.data.store import StoreInfo
 from avbench.diagnosis import cores
-from avbench.errors import RequestError, nearest
+from avbench.errors import RequestError
 from avbench.executors.base import Resources
-from avbench.grammar import Variant, parse_variants
-from avbench.grid import MODALITIES, Request
+from avbench.grid import Request
 from avbench.hooks import Hooks
 from avbench.jobs import DistilTask, Engine, Task
 from avbench.plan import Plan, make_plan
@@ -33,102 +29,72 @@ from avbench.results import RunDirectory
 SOME_FAILED = 3
 
 
-def prepared(text: str, data: Path) -> tuple[StoreInfo, ...]:
-    """The stores that ``--dataset`` names; an embedded one that is absent is built, and this is said on stderr."""
-    variants = parse_variants(text, "--dataset")
-    options = [v.label for v in variants if v.options]
-    if options:
-        raise RequestError(f"--dataset {options[0]}: options belong to avbench prepare; a run takes the store's name.")
-    for name in [v.name for v in variants if current(v.name, data) is None]:
-        print(f"dataset {name!r} is not under {data}/ or is outdated: it is built now, once.", file=sys.stderr)
-    with preparation() as progress:
-        return tuple(ensure(v.name, data, progress) for v in variants)
+@dataclass(frozen=True)
+class Limits:
+    """What each job may take; ``None`` for as much as there is."""
+
+    timeout_s: float | None = None
+    memory_mib: float | None = None
 
 
-def parse_ipcs(text: str) -> tuple[int, ...]:
-    """``1,10,20`` as numbers."""
-    found: list[int] = []
-    for part in text.split(","):
-        if not part.strip().isascii() or not part.strip().isdigit() or int(part) < 1:
-            raise RequestError(f"--ipc {text!r}: {part.strip()!r} is not a whole number of at least 1.")
-        found.append(int(part))
-    if len(set(found)) != len(found):
-        raise RequestError(f"--ipc {text!r}: a number is listed twice.")
-    return tuple(found)
+NO_LIMITS = Limits()
 
 
-def parse_modalities(text: str) -> tuple[str, ...]:
-    """``a,v,av`` as a tuple."""
-    found = tuple(part.strip() for part in text.split(","))
-    for name in found:
-        if name not in MODALITIES:
-            raise RequestError(f"--modality {text!r}: {nearest(name, MODALITIES)}")
-    if len(set(found)) != len(found):
-        raise RequestError(f"--modality {text!r}: one is listed twice.")
-    return found
+@dataclass(frozen=True)
+class How:
+    """Where and with what a plan is carried out; ``jobs`` at once, ``None`` for what the machine has."""
+
+    engine: Engine
+    out: Path
+    data: Path
+    executor: str = "local"
+    jobs: int | None = None
+    limits: Limits = NO_LIMITS
+    hooks: tuple[str, ...] = ()
+    as_json: bool = False
+
+    def check(self) -> None:
+        """Refuse unknown plugins and a folder that can't be written, before anything is planned or done.
+
+        Raises:
+            AvbenchError: says which.
+        """
+        Hooks(self.hooks)
+        plugins.load("executors", self.executor)
 
 
-def parse_precision(text: str) -> str:
-    """A precision by name."""
-    if text not in ("float32", "float64"):
-        raise RequestError(f"--precision {text!r}: {nearest(text, ('float32', 'float64'))}")
-    return text
-
-
-def single(variants: tuple[Variant, ...], flag: str) -> Variant | None:
-    """At most one variant."""
-    if len(variants) > 1:
-        raise RequestError(f"{flag} takes one architecture.")
-    return variants[0] if variants else None
-
-
-def resolve_device(name: str) -> str:
-    """``auto`` becomes the GPU where there is one."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise RequestError(f"--device {name!r}: {nearest(name, ('auto', 'cpu', 'cuda'))}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RequestError("--device cuda: torch sees no CUDA device here; use --device cpu, or look at the driver.")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
-
-
-def carry_out(
-    request: Request,
-    engine: Engine,
-    out: Path,
-    data: Path,
-    executor_name: str,
-    jobs: int | None,
-    hook_names: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-) -> int:
-    """Plan, run what remains, print the board; returns the exit status."""
-    hooks = Hooks(hook_names)
-    loaded = plugins.load("executors", executor_name)
-    directory = RunDirectory(out)
-    plan = make_plan(request, directory)
+def plan_run(request: Request, how: How, dry_run: bool) -> int:
+    """``avbench run``: plan, and carry it out or show it; returns the exit status."""
+    how.check()
+    plan = make_plan(request, RunDirectory(how.out))
     if dry_run:
-        _show_plan(plan, as_json)
+        _show_plan(plan, how.as_json)
         return 0
-    _check_writable(out)
-    slots = jobs or (1 if engine.device == "cuda" else max(1, cores() // engine.threads))
+    return carry_out(plan, how)
+
+
+def carry_out(plan: Plan, how: How) -> int:
+    """Run what remains, print the board; returns the exit status."""
+    check_writable(how.out)
+    engine, limits, directory = how.engine, how.limits, RunDirectory(how.out)
+    slots = how.jobs or (1 if engine.device == "cuda" else max(1, cores() // engine.threads))
     _announce(plan, engine, slots)
     outcome = Outcome()
     if plan.jobs:
+        loaded, hooks = plugins.load("executors", how.executor), Hooks(how.hooks)
         with plugins.guard(loaded.info, "construction"):
-            executor = loaded.target(Resources(slots, engine.device, engine.threads))
+            resources = Resources(slots, engine.device, engine.threads, limits.timeout_s, limits.memory_mib)
+            executor = loaded.target(resources)
         with watching(plan, slots) as listener:
             argv = ("avbench", *sys.argv[1:])
-            outcome = Coordinator(plan, directory, data, executor, engine, argv, hooks, listener).run()
+            outcome = Coordinator(plan, directory, how.data, executor, engine, argv, hooks, listener).run()
     planned = Planned(plan.cells[0].planned_seeds, plan.cells[0].planned_networks)
     boards = build_boards([directory], only={cell.key for cell in plan.cells}, planned=planned)
-    _show_results(boards, outcome, plan, out, as_json)
+    _show_results(boards, outcome, plan, how.out, how.as_json)
     return SOME_FAILED if outcome.failed or outcome.stranded or plan.failed or plan.stranded else 0
 
 
-def _check_writable(out: Path) -> None:
+def check_writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / f".writable-{os.getpid()}"

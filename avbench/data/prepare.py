@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from avbench import plugins
-from avbench.data.store import Store, StoreInfo, available, read_info
+from avbench.data.store import Store, StoreInfo, available, open_store, read_info
 from avbench.dataset import Dataset, PrepareContext
 from avbench.errors import RequestError, StoreError, nearest
 from avbench.options import resolve
@@ -15,9 +15,21 @@ Progress = Callable[[int, int, str], None]
 
 
 def prepare(
-    dataset: str, options: Mapping[str, str], source: Path | None, name: str, data: Path, progress: Progress
+    dataset: str,
+    options: Mapping[str, str],
+    source: Path | None,
+    name: str,
+    data: Path,
+    progress: Progress,
+    *,
+    workers: int = 1,
+    strict: bool = False,
 ) -> Store:
     """Write the store ``name`` with the dataset plugin ``dataset``.
+
+    Args:
+        workers: processes that may decode at once.
+        strict: whether anything that the source promises and lacks is an error.
 
     Raises:
         RequestError: wrong options or source.
@@ -36,7 +48,7 @@ def prepare(
     with plugins.guard(loaded.info, "prepare"):
         try:
             data.mkdir(parents=True, exist_ok=True)
-            return plugin.prepare(PrepareContext(data, name, source, progress))
+            return plugin.prepare(PrepareContext(data, name, source, progress, workers, strict))
         except OSError as error:
             raise RequestError(f"preparing {name!r} under {data}/ failed: {error}") from error
 
@@ -74,9 +86,11 @@ def ensure(name: str, data: Path, progress: Progress) -> StoreInfo:
     """The info of a store; an embedded dataset that is absent or outdated is prepared first, nothing else replaced.
 
     Raises:
-        StoreError: see :func:`current`.
+        StoreError: see :func:`current`; or one of its arrays is missing, truncated or misshapen.
     """
-    return current(name, data) or prepare(name, {}, None, name, data, progress).info
+    if current(name, data) is None:
+        return prepare(name, {}, None, name, data, progress).info
+    return open_store(data, name).info  # maps the arrays, reads none of them
 
 
 def _embedded(name: str) -> type[Dataset] | None:
@@ -91,4 +105,6 @@ def _advice(name: str, data: Path) -> str:
     known = [info.qualified for info in plugins.listing("datasets")]
     if name in known:
         return f"dataset {name!r} is not prepared under {data}/: run avbench prepare {name} --source DIR first."
+    if (data / name).is_dir():
+        return f"{data / name}/ holds no store.json: prepare {name!r} again."
     return f"unknown dataset {name!r} (no store under {data}/, no plugin); {nearest(name, known + available(data))}"

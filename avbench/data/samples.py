@@ -6,6 +6,7 @@ A batch is a mapping from modality to tensor: ``"a"`` (B, 1, mels, frames), ``"v
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from avbench.data.store import Store, StoreInfo, class_offsets
 
 Rows = npt.NDArray[np.int64]
 Batch = dict[str, Tensor]
+_Request = tuple[str, bytes]
 
 #: A split stays on the GPU as bytes when it takes at most this share of the free memory.
 _RESIDENT_SHARE = 0.4
+_LOADED_AT_ONCE = 256
 
 
 class Samples(ABC):
@@ -34,11 +37,15 @@ class Samples(ABC):
     def batch(self, rows: Rows, modality: str) -> Batch:
         """The samples of ``rows`` in the modalities named by the letters of ``modality``."""
 
+    def prefetch(self, rows: Rows, modality: str) -> None:
+        """Say what :meth:`batch` will be asked for next, so that it can be read meanwhile. It changes no result."""
+
 
 class StoreSplit(Samples):
     """One split of a store. Memory does not grow with the data: rows are read from the memory map on demand.
 
-    On a GPU the split's bytes live on the device when they fit there, and are normalised on the fly.
+    On a GPU the split's bytes live on the device when they fit there, and are normalised on the fly. Where they do
+    not live there, one batch can be read ahead in a thread, see :meth:`prefetch`.
     """
 
     split = ""
@@ -51,6 +58,8 @@ class StoreSplit(Samples):
         self._ranges = list(class_offsets(counts))
         self._arrays: dict[str, npt.NDArray[Any]] = {"a": store.audio[self.split], "v": store.frames[self.split]}
         self._resident: Batch = {}
+        self._reader: ThreadPoolExecutor | None = None
+        self._ahead: tuple[_Request, Future[Batch]] | None = None
         channels = store.info.frame_shape[0]
         as_channels = (1, channels, 1, 1)
         self._frame_mean = torch.tensor(store.info.frame_mean, dtype=dtype, device=device).view(as_channels)
@@ -62,26 +71,58 @@ class StoreSplit(Samples):
         free_bytes, _ = torch.cuda.mem_get_info(self.device)
         if sum(array.nbytes for array in self._arrays.values()) <= _RESIDENT_SHARE * free_bytes:
             for name, array in self._arrays.items():
-                self._resident[name] = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+                self._resident[name] = _loaded(array, self.device)
 
     def class_rows(self, cls: int) -> Rows:
         """The rows of one class, in order."""
         return np.arange(*self._ranges[cls], dtype=np.int64)
 
     def batch(self, rows: Rows, modality: str) -> Batch:
-        found: Batch = {}
-        for name in modality:
-            if name in self._resident:
-                raw = self._resident[name][torch.from_numpy(rows).to(self.device)]
-            else:
-                raw = torch.from_numpy(np.ascontiguousarray(self._arrays[name][rows])).to(self.device)
-            found[name] = self._normalise(name, raw)
-        return found
+        if self._resident:
+            index = torch.from_numpy(rows).to(self.device)
+            return {name: self._normalise(name, self._resident[name][index]) for name in modality}
+        # From pinned memory the copy need not be waited for; from other memory torch waits all the same.
+        raw = self._read_ahead(rows, modality) or self._read(rows, modality)
+        return {name: self._normalise(name, values.to(self.device, non_blocking=True)) for name, values in raw.items()}
+
+    def prefetch(self, rows: Rows, modality: str) -> None:
+        if self._resident:
+            return
+        if self._reader is None:
+            self._reader = ThreadPoolExecutor(1, "prefetch")
+        if self._ahead is not None:  # one batch at most: what is not asked for is dropped
+            self._ahead[1].cancel()
+        self._ahead = (modality, rows.tobytes()), self._reader.submit(self._read, rows.copy(), modality)
+
+    def _read_ahead(self, rows: Rows, modality: str) -> Batch | None:
+        """What was read ahead, if it is what is asked for now."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return None
+        request, reading = ahead
+        if request == (modality, rows.tobytes()):
+            return reading.result()
+        reading.cancel()
+        return None
+
+    def _read(self, rows: Rows, modality: str) -> Batch:
+        """Rows as they are on disk, in memory of their own: pinned where they go to a GPU."""
+        raw = {name: torch.from_numpy(self._arrays[name][rows]) for name in modality}
+        return {name: values.pin_memory() for name, values in raw.items()} if self.device.type == "cuda" else raw
 
     def _normalise(self, name: str, raw: Tensor) -> Tensor:
         if name == "a":
             return (raw.to(self.dtype) - self.info.audio_mean) / self.info.audio_std
         return (raw.to(self.dtype) / 255 - self._frame_mean) / self._frame_std
+
+
+def _loaded(array: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """An array on the device; on the way there little of it is in memory at once."""
+    loaded = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype, device=device)
+    for start in range(0, len(array), _LOADED_AT_ONCE):
+        rows = slice(start, start + _LOADED_AT_ONCE)
+        loaded[rows] = torch.from_numpy(array[rows].copy())
+    return loaded
 
 
 class TrainSet(StoreSplit):

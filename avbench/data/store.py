@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from avbench.data.description import check_description
 from avbench.errors import RequestError, StoreError, nearest
 
 #: Raise it when the layout above changes; older stores are then refused with a request to prepare them again.
@@ -128,12 +129,17 @@ def read_info(data: Path, name: str) -> StoreInfo:
         values = json.loads(path.read_text(encoding="utf-8"))
         found = values["format"]
         if found == STORE_FORMAT:
-            return StoreInfo.from_json(values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+            info = StoreInfo.from_json(values)
+            check_description(info, SPLITS)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path} is not a store description ({error}); prepare {name!r} again.") from None
-    raise StoreError(
-        f"{path} has store format {found}, this avbench reads format {STORE_FORMAT}; prepare {name!r} again."
-    )
+    if found != STORE_FORMAT:
+        raise StoreError(
+            f"{path} has store format {found!r}, this avbench reads format {STORE_FORMAT}; prepare {name!r} again."
+        )
+    if info.name != name:
+        raise StoreError(f"{path} describes {info.name!r}: a store is found by its folder, give it that name again.")
+    return info
 
 
 def open_store(data: Path, name: str) -> Store:
@@ -149,6 +155,8 @@ def open_store(data: Path, name: str) -> Store:
         n = info.size(split)
         audio[split] = _map(folder / split / "audio.npy", (n, *info.audio_shape), np.dtype(np.float32), name)
         frames[split] = _map(folder / split / "frames.npy", (n, *info.frame_shape), np.dtype(np.uint8), name)
+        if not (folder / split / "samples.csv").is_file():
+            raise StoreError(f"{folder / split / 'samples.csv'} is missing; prepare {name!r} again.")
     return Store(folder, info, audio, frames)
 
 
@@ -156,14 +164,14 @@ def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) ->
     try:
         if 0 in shape:
             return np.zeros(shape, dtype)
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # on a damaged header numpy's parser raises almost anything
         raise StoreError(f"{path} can't be read ({error}); prepare {name!r} again.") from None
     if array.shape != shape or array.dtype != dtype:
         raise StoreError(
             f"{path} holds {array.dtype} {array.shape}, store.json promises {dtype} {shape}; prepare {name!r} again."
         )
-    return array  # type: ignore[no-any-return]
+    return array
 
 
 class StoreWriter:

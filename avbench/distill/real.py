@@ -20,6 +20,8 @@ from avbench.method import Context
 from avbench.nets.base import Encoder
 
 Spans = Sequence[tuple[int, int]]
+#: Rows of samples that pass through the networks together, and the positions of their classes.
+Part = tuple[Rows, Rows]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class RealSide:
             for name in context.setting.modality
         }
         self._at: tuple[int, StepDraw] | None = None
+        self._next: tuple[int, Sequence[Part]] | None = None
 
     @classmethod
     def shared(cls, context: Context, batch_real: int, augment: str, omega_per_class: bool) -> RealSide:
@@ -88,18 +91,31 @@ class RealSide:
     def _real_means(self, draw: StepDraw, k: int) -> dict[str, Tensor]:
         """R̄ (C, D) of a real batch a class, summed in float64 so that micro-batching changes no bit."""
         c = self.context
-        chosen = [self._batch_rows(cls, k) for cls in c.classes]
+        parts = self._parts_of(k)
+        self._next = k + 1, self._real_parts(k + 1)
+        following = [rows for rows, _ in (*parts[1:], self._next[1][0])]
+        sums = MeanAccumulator(len(c.classes), c.device)
+        for (rows, positions), next_rows in zip(parts, following, strict=True):
+            batch = c.train.batch(rows, c.setting.modality)  # a (B, 1, mels, frames), v (B, C, H, W)
+            c.train.prefetch(next_rows, c.setting.modality)
+            for name, x in batch.items():
+                z = self.encoders[name](draw.transform(x, positions.tolist()))  # (B, D)
+                sums.add(name, z, positions)
+        counts = np.bincount(np.concatenate([positions for _, positions in parts]), minlength=len(c.classes))
+        return sums.means(counts, c.dtype)
+
+    def _parts_of(self, k: int) -> Sequence[Part]:
+        """The real batch of step ``k``; the step before has drawn it already where steps follow each other."""
+        return self._next[1] if self._next is not None and self._next[0] == k else self._real_parts(k)
+
+    def _real_parts(self, k: int) -> Sequence[Part]:
+        """A real batch a class, cut into what passes through the networks together: rows, positions of classes."""
+        chosen = [self._batch_rows(cls, k) for cls in self.context.classes]
         positions = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
         rows: Rows = np.concatenate(chosen)
-        sums = MeanAccumulator(len(chosen), c.device)
         per_sample = all(encoder.per_sample for encoder in self.encoders.values())
-        for start, stop in spans(positions, c.micro_batch, per_sample):
-            part = positions[start:stop]
-            batch = c.train.batch(rows[start:stop], c.setting.modality)  # a (B, 1, mels, frames), v (B, C, H, W)
-            for name, x in batch.items():
-                z = self.encoders[name](draw.transform(x, part.tolist()))  # (B, D)
-                sums.add(name, z, part)
-        return sums.means(np.bincount(positions, minlength=len(chosen)), c.dtype)
+        runs = spans(positions, self.context.micro_batch, per_sample)
+        return [(rows[start:stop], positions[start:stop]) for start, stop in runs]
 
     def _batch_rows(self, cls: int, k: int) -> Rows:
         """A real batch of one class without repetition; all of a class that has fewer."""

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import signal
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from avbench.dataset import NoOptions
+
+#: Why a job was ended, where that is known: records carry it as ``error.cause``.
+Cause = Literal["", "time limit", "memory limit", "out of memory", "killed", "not started"]
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What an executor may use.
+    """What an executor may use, and what each job may.
 
     Attributes:
         slots: jobs at once.
         device: ``"cpu"`` or ``"cuda"``.
         threads: CPU threads of each job.
+        timeout_s: seconds that a job may run; the executor ends one that takes longer.
+        memory_mib: memory of its own that a job may take, without what it maps from files; likewise.
     """
 
     slots: int
     device: str
     threads: int
+    timeout_s: float | None = None
+    memory_mib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -31,13 +39,30 @@ class Ended:
 
     job_id: str
     status: int
+    cause: Cause = ""
+    detail: str = ""
 
     @property
     def reason(self) -> str:
-        """Why its unfinished tasks failed."""
+        """Why its unfinished tasks failed, and what to do about it."""
+        after = f" ({self.detail})" if self.detail else ""
+        if self.cause == "time limit":
+            return f"the job was ended at its time limit{after}; --retry-failed goes on from its checkpoint"
+        if self.cause in ("memory limit", "out of memory"):
+            who = "at its memory limit" if self.cause == "memory limit" else "by the kernel, which was out of memory"
+            return f"the worker was killed {who}{after}; try fewer --jobs or a smaller --micro-batch"
+        if self.cause == "not started":
+            return f"the job could not be started{after}"
         if self.status < 0:
-            return f"the worker was killed by signal {-self.status}"
-        return f"the worker ended with status {self.status} before this task was finished"
+            return f"the worker was killed by signal {-self.status} ({_signal_name(-self.status)}){after}"
+        return f"the worker ended with status {self.status} before this task was finished{after}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
 
 
 class Executor(ABC):
@@ -55,11 +80,15 @@ class Executor(ABC):
 
     @abstractmethod
     def start(self, job_id: str, folder: Path) -> None:
-        """Start the job whose ``spec.json`` lies in ``folder``."""
+        """Start the job whose ``spec.json`` lies in ``folder``.
+
+        Raises:
+            OSError: it can't be started; the run records its tasks as failed and goes on.
+        """
 
     @abstractmethod
     def ended(self) -> list[Ended]:
-        """Jobs that ended since the last call."""
+        """Jobs that ended since the last call. Also holds the running ones to their limits."""
 
     @abstractmethod
     def stop(self) -> None:

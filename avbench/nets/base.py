@@ -20,10 +20,12 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         embedding_dim: D, the size of the flattened embedding.
+        channels: how many feature maps it flattens, each D / channels long; 0 where it has none.
         per_sample: true where a sample's embedding does not depend on the others of its batch (no batch norm).
     """
 
     embedding_dim: int
+    channels: int = 0
     per_sample: bool = True
 
     @abstractmethod

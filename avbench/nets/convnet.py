@@ -81,6 +81,7 @@ class ConvNet(Encoder):
                 raise RequestError(f"convnet: {depth} blocks do not fit an input of {shape}; lower the depth.")
         self.layers = nn.Sequential(*layers)
         self.embedding_dim = width * grid[0] * grid[1]
+        self.channels = width
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[0] == 1:

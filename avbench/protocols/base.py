@@ -12,14 +12,19 @@ from torch import Tensor
 
 from avbench.data.samples import Samples, TestSet
 from avbench.data.store import StoreInfo
+from avbench.errors import RequestError
 from avbench.nets.base import Architecture
 from avbench.nets.fusion import Fusion
-from avbench.plugin import Plugin
+from avbench.plugin import Plugin, Setting
 from avbench.prerequisite import Product
 from avbench.randomness import Streams
 from avbench.work import Work
 
 Weights = Mapping[str, Tensor]
+
+
+def _none_given(key: str) -> Weights:
+    raise RequestError(f"there are no given weights {key} here: --init-weights FILE brings them.")
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,9 @@ class EvaluationContext:
         samples: the training samples that come out of the distilled set.
         test: the test split.
         networks: how many networks to train, each from its own initialisation.
+        step_size: by modality, the step size that was learned with the samples; ``None`` where there is none.
         recall, keep: look up and store the trained weights of network i; used where the set is the whole data.
+        given: the weights that the user gave for networks to start from, by their key (``a.…``, ``v.…``).
     """
 
     dataset: StoreInfo
@@ -44,8 +51,10 @@ class EvaluationContext:
     device: torch.device
     dtype: torch.dtype
     micro_batch: int
+    step_size: Mapping[str, float] | None = None
     recall: Callable[[int], Weights | None] = lambda _: None
     keep: Callable[[int, Weights], None] = lambda _index, _weights: None
+    given: Callable[[str], Weights] = _none_given
 
 
 class Evaluation(Work, ABC):
@@ -56,17 +65,29 @@ class Evaluation(Work, ABC):
         """After the last step: ``{"networks": [{"index": i, metric: {modality: value}}, …]}``."""
 
 
+@dataclass(frozen=True)
+class Metric:
+    """What a protocol measures. ``share``: from 0 to 1, shown in percent; otherwise a plain number."""
+
+    name: str
+    share: bool = True
+
+
 class Protocol(Plugin, ABC):
     """Given a distilled set's samples and a dataset, yields metrics.
 
     Class attributes:
-        primary: the metric that a board shows and ranks by; the higher the better, from 0 to 1.
+        metrics: all that it measures. A board ranks by the first, which is a share: the higher the better.
     """
 
-    primary: ClassVar[str] = "accuracy"
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("accuracy"),)
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @classmethod
+    def check(cls, config: Any, setting: Setting) -> None:
+        """Refuse, with a RequestError, a configuration that cannot work in this setting."""
 
     @abstractmethod
     def evaluation(self, context: EvaluationContext) -> Evaluation:

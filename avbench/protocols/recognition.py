@@ -6,25 +6,31 @@ the published numbers came from it; docs/protocols.md lists each difference and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
-from typing import Any
+from math import ceil, inf
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from avbench.data.samples import Rows, Samples
 from avbench.data.store import StoreInfo
 from avbench.distill.augment import Augmentation
+from avbench.errors import RequestError
 from avbench.nets.base import Architecture
 from avbench.nets.fusion import Fusion
 from avbench.options import option
 from avbench.prerequisite import Product
 from avbench.protocols.base import Evaluation, EvaluationContext, Protocol, Weights
+from avbench.protocols.network import Network
+from avbench.protocols.optimisers import Optimisers
 from avbench.randomness import Streams
 from avbench.work import State
+
+#: What stands for a file once its weights are kept in the run directory.
+_WEIGHTS_KEY = re.compile(r"[0-9a-f]{20}")
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,12 @@ class RecognitionConfig:
     augment: str = option(
         "color_crop_cutout_flip_scale_rotate", "ops, one drawn a batch, parameters for each sample; or none"
     )
+    step_size: Literal["learned", "protocol"] = option(
+        "learned", "where a set carries learned step sizes: train with them by SGD, or as every other set", added=True
+    )
+    init_weights: str = option(
+        "", "encoder weights to start from: a file, recorded as the key of its content (--init-weights)", added=True
+    )
 
     def __post_init__(self) -> None:
         Augmentation(self.augment)
@@ -52,8 +64,10 @@ class RecognitionConfig:
             raise ValueError("epochs and batch must be at least 1, updates at least 0")
         if self.weight_decay < 0 or not 0 < self.decay <= 1 or not all(0 < m <= 1 for m in self.milestones):
             raise ValueError("weight_decay ≥ 0, 0 < decay ≤ 1 and milestones in (0, 1] are required")
-        if min(self.lr_audio, self.lr_visual, self.lr_classifier) <= 0:
-            raise ValueError("learning rates must be positive")
+        if not all(0 < rate < inf for rate in (self.lr_audio, self.lr_visual, self.lr_classifier)):
+            raise ValueError("learning rates must be positive and finite")
+        if self.init_weights and not _WEIGHTS_KEY.fullmatch(self.init_weights):
+            raise ValueError("init_weights is set by --init-weights FILE, or as an option of --protocol")
 
     def epochs_for(self, count: int) -> int:
         """Epochs over ``count`` samples."""
@@ -74,71 +88,23 @@ class QuickConfig(RecognitionConfig):
     lr_classifier: float = option(5e-3, "learning rate of the heads")
 
 
-class Network:
-    """Encoders and a fusion head, drawn from the run's streams.
-
-    Weights of network ``index`` depend on the run seed, the index and the modality's name alone.
-    """
-
-    def __init__(
-        self,
-        dataset: StoreInfo,
-        modality: str,
-        architecture: Architecture,
-        fusion: Fusion,
-        streams: Streams,
-        index: int,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        self.encoders = {name: architecture.build(dataset, name) for name in modality}
-        self.head = fusion.build(
-            {name: encoder.embedding_dim for name, encoder in self.encoders.items()}, len(dataset.classes)
-        )
-        for name, encoder in self.encoders.items():
-            architecture.draw(encoder, streams(f"evaluation encoder {name}", step=index))
-        fusion.draw(self.head, lambda part: streams(f"evaluation head {part}", step=index))
-        for module in (*self.encoders.values(), self.head):
-            module.to(device, dtype)
-
-    @property
-    def per_sample(self) -> bool:
-        return all(encoder.per_sample for encoder in self.encoders.values())
-
-    def embed(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """By modality (B, channels, height, width) → (B, D)."""
-        return {name: encoder(batch[name]) for name, encoder in self.encoders.items()}
-
-    def train(self, on: bool) -> None:
-        for module in (*self.encoders.values(), self.head):
-            module.train(on)
-
-    def weights(self) -> dict[str, Tensor]:
-        parts = {**self.encoders, "head": self.head}
-        return {f"{part}.{k}": t for part, m in parts.items() for k, t in m.state_dict().items()}
-
-    def load_weights(self, weights: Weights) -> None:
-        for part, module in {**self.encoders, "head": self.head}.items():
-            prefix = f"{part}."
-            module.load_state_dict({k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)})
-
-
 class Training(Product):
     """One network's training, an epoch a step."""
 
     def __init__(
-        self, config: RecognitionConfig, samples: Samples, network: Network, streams: Streams, index: int
+        self,
+        config: RecognitionConfig,
+        samples: Samples,
+        network: Network,
+        streams: Streams,
+        index: int,
+        step_size: Mapping[str, float] | None = None,
     ) -> None:
         self.config, self.samples, self.network = config, samples, network
         self._streams, self._index = streams, index
         self._augmentation = Augmentation(config.augment)
         rates = {"a": config.lr_audio, "v": config.lr_visual}
-        groups: list[dict[str, Any]] = [
-            {"params": list(encoder.parameters()), "lr": rates[name]} for name, encoder in network.encoders.items()
-        ]
-        groups.append({"params": list(network.head.parameters()), "lr": config.lr_classifier})
-        self._base_rates = [*(rates[name] for name in network.encoders), config.lr_classifier]
-        self._optimiser = torch.optim.Adam(groups, betas=(0.9, 0.999), weight_decay=config.weight_decay, fused=True)
+        self._optimisers = Optimisers(network, rates, config.lr_classifier, config.weight_decay, step_size or {})
 
     @property
     def steps(self) -> int:
@@ -148,8 +114,7 @@ class Training(Product):
         """Epoch ``k``: one pass in a fresh order."""
         # The first epoch always has the full rates, also where there are one or two epochs in all.
         passed = sum(k >= max(1, round(fraction * self.steps)) for fraction in self.config.milestones)
-        for group, rate in zip(self._optimiser.param_groups, self._base_rates, strict=True):
-            group["lr"] = rate * self.config.decay**passed
+        self._optimisers.schedule(k, self.steps, self.config.decay**passed)
         self.network.train(True)
         rng = self._streams(f"evaluation epoch of network {self._index}", step=k)
         total = 0.0
@@ -171,20 +136,20 @@ class Training(Product):
         embeddings = self.network.embed({name: transform(x) for name, x in batch.items()})  # (B, D) each
         device = next(iter(embeddings.values())).device
         loss = self.network.head.loss(embeddings, self.samples.labels[torch.from_numpy(rows)].to(device))
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimisers.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        self._optimisers.step()
         return float(loss.detach())
 
     def tensors(self) -> Weights:
         return {name: t.detach().cpu() for name, t in self.network.weights().items()}
 
     def state(self) -> State:
-        return {"network": dict(self.network.weights()), "optimiser": self._optimiser.state_dict()}
+        return {"network": dict(self.network.weights()), **self._optimisers.state()}
 
     def load_state(self, state: State) -> None:
         self.network.load_weights(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimisers.load_state(state)
 
 
 class RecognitionEvaluation(Evaluation):
@@ -193,9 +158,13 @@ class RecognitionEvaluation(Evaluation):
     def __init__(self, config: RecognitionConfig, context: EvaluationContext) -> None:
         self.config, self.context = config, context
         self._epochs = config.epochs_for(len(context.samples))
+        learned = context.step_size or {} if config.step_size == "learned" else {}
+        self._step_size = {name: learned[name] for name in context.modality if name in learned}
         self._index = -1
         self._training: Training | None = None
         self._loss = float("nan")
+        self._start = context.given(config.init_weights) if config.init_weights else None
+        self._started = ""
         self._scores: list[dict[str, Any]] = []
 
     @property
@@ -205,9 +174,14 @@ class RecognitionEvaluation(Evaluation):
     def _begin(self, index: int) -> Training:
         c = self.context
         network = Network(c.dataset, c.modality, c.architecture, c.fusion, c.streams, index, c.device, c.dtype)
+        if self._start is not None:
+            self._started = network.start_from(self._start)
         self._index = index
-        self._training = Training(self.config, c.samples, network, c.streams, index)
+        self._training = self._train(network)
         return self._training
+
+    def _train(self, network: Network) -> Training:
+        return Training(self.config, self.context.samples, network, self.context.streams, self._index, self._step_size)
 
     def step(self, k: int) -> Mapping[str, float]:
         index, epoch = divmod(k, self._epochs)
@@ -227,13 +201,14 @@ class RecognitionEvaluation(Evaluation):
     def _finish(self, training: Training, trained: bool) -> None:
         if trained:
             self.context.keep(self._index, training.tensors())
-        score: dict[str, Any] = {"index": self._index, "accuracy": self._accuracy(training.network)}
+        score: dict[str, Any] = {"index": self._index, **self._score(training.network)}
         if trained:
             score["train_loss"] = self._loss
         self._scores.append(score)
 
     @torch.no_grad()
-    def _accuracy(self, network: Network) -> dict[str, float]:
+    def _score(self, network: Network) -> dict[str, dict[str, float]]:
+        """What the protocol measures of a trained network: by metric, by what is scored."""
         network.train(False)
         test, correct = self.context.test, dict[str, int]()
         for start in range(0, len(test), self.context.micro_batch):
@@ -242,10 +217,12 @@ class RecognitionEvaluation(Evaluation):
             labels = test.labels[torch.from_numpy(rows)]
             for name, p in probabilities.items():  # (B, C)
                 correct[name] = correct.get(name, 0) + int((p.argmax(dim=1).cpu() == labels).sum())
-        return {name: count / len(test) for name, count in correct.items()}
+        return {"accuracy": {name: count / len(test) for name, count in correct.items()}}
 
     def result(self) -> dict[str, Any]:
-        return {"networks": self._scores}
+        learned = {"learned_step_size": self._step_size} if self._step_size else {}
+        started = {"init_weights": {"key": self.config.init_weights, "modalities": self._started}}
+        return {"networks": self._scores, **learned, **(started if self._start is not None else {})}
 
     def state(self) -> State:
         training = self._training.state() if self._training else {}
@@ -279,6 +256,8 @@ class Recognition(Protocol):
         device: torch.device,
         dtype: torch.dtype,
     ) -> Training:
+        if self.config.init_weights:  # a prerequisite belongs to the distilling, which starts from drawn networks
+            raise RequestError("init_weights are for judging alone: give --init-weights FILE instead of --set.")
         network = Network(dataset, modality, architecture, fusion, streams, index, device, dtype)
         return Training(self.config, samples, network, streams, index)
 

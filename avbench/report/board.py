@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
 from avbench.grammar import canonical, parse_variants
 from avbench.report.scores import Group, Judged, collect, identity
+from avbench.report.statistics import beats, interval
 from avbench.results import RunDirectory
 
 #: The order of modalities on a board; others follow as they come.
@@ -29,11 +31,15 @@ class Board:
         about: what all its rows have in common.
         parts: what is scored, such as ``("a", "v", "av")``: columns ``a_mean``, ``a_std`` and so on.
         rows: a data frame, one row a configuration, best first within an IPC.
+        secondary: the parts of other metrics than the one that ranks.
+        plain: the parts that are numbers, not shares of one.
     """
 
     about: Mapping[str, Any]
     parts: tuple[str, ...]
     rows: pd.DataFrame
+    secondary: frozenset[str] = frozenset()
+    plain: frozenset[str] = frozenset()
 
     @property
     def title(self) -> str:
@@ -72,27 +78,33 @@ def _board(group: Group, planned: Planned | None) -> Board:
         key = (identity(cell["method"]), cell["ipc"], cell["modality"], identity(cell["architecture"]))
         rows.setdefault(key, []).append(judged)
     wanted = planned or Planned(max(j.cell["planned_seeds"] for j in group.judged.values()), group.planned_networks)
-    parts = _parts(group)
-    frame = pd.DataFrame([_row(members, parts, wanted) for members in rows.values()])
+    main = _parts(group)
+    parts = (*main, *group.secondary)
+    frame = pd.DataFrame([_row(members, main, parts, wanted) for members in rows.values()])
     _tell_apart(frame)
     _compare(frame)
     # Within an IPC the best first; the whole data (ipc 0) last; rows without a rank after those with one.
     frame["order"] = frame["ipc"].where(frame["ipc"] > 0, 1 << 30)
     frame = frame.sort_values(["modality", "order", "rank", "method"], na_position="last", kind="stable")
     presets = ", ".join(sorted({j.cell["preset"] for j in group.judged.values()}))
-    return Board(
-        {**group.about, "preset": presets}, parts, frame.drop(columns=["order", "options"]).reset_index(drop=True)
-    )
+    rows_of = frame.drop(columns=["order", "options", "by_seed"]).reset_index(drop=True)
+    about = {**group.about, "preset": presets}
+    return Board(about, parts, rows_of, frozenset(group.secondary), frozenset(group.plain))
 
 
 def _parts(group: Group) -> tuple[str, ...]:
+    """The parts of the metric that ranks."""
     found = {name for j in group.judged.values() for network in j.networks.values() for name in network}
+    found.difference_update(group.secondary)
     known = [name for name in _ORDER if name in found or not found]
     return (*known, *sorted(found.difference(_ORDER)))
 
 
-def _row(members: Sequence[Judged], parts: Sequence[str], wanted: Planned) -> dict[str, Any]:
-    """One row: mean and standard deviation over all networks of all seeds, as the paper counts them."""
+def _row(members: Sequence[Judged], main: Sequence[str], parts: Sequence[str], wanted: Planned) -> dict[str, Any]:
+    """One row: mean and standard deviation over all networks of all seeds, as the paper counts them.
+
+    It ranks by the modality that was distilled; where a protocol scores no such thing, by the mean of what it scores.
+    """
     scored = _one_a_seed([j for j in members if j.networks])
     seeds = {j.cell["seed"] for j in scored}
     networks = min((len(j.networks) for j in scored), default=0)
@@ -122,9 +134,21 @@ def _row(members: Sequence[Judged], parts: Sequence[str], wanted: Planned) -> di
         )
         row[f"{part}_mean"] = values.mean()  # NaN where nothing was scored
         row[f"{part}_std"] = values.std(ddof=0)
-    own = cell["modality"] if cell["modality"] in parts else parts[-1]
-    row["score"] = row[f"{own}_mean"]
+    own = [cell["modality"]] if cell["modality"] in main else main
+    row["score"] = pd.Series([row[f"{part}_mean"] for part in own], dtype="float64").mean()
+    row["by_seed"] = _by_seed(scored, own)
+    row["ci95"] = interval(list(row["by_seed"].values())).half
     return row
+
+
+def _by_seed(scored: Sequence[Judged], own: Sequence[str]) -> dict[int, float]:
+    """The score of each seed: the mean of its networks."""
+    found = {}
+    for judged in scored:
+        values = [network[part] for network in judged.networks.values() for part in own if part in network]
+        if values:
+            found[judged.cell["seed"]] = fmean(values)
+    return found
 
 
 def _one_a_seed(scored: Sequence[Judged]) -> list[Judged]:
@@ -142,20 +166,35 @@ def _tell_apart(frame: pd.DataFrame) -> None:
             continue
         options = list(group["options"])
         differing = sorted(k for k in options[0] if len({str(o.get(k)) for o in options}) > 1)
+        if not differing:
+            continue
         for index, own in zip(group.index, options, strict=True):
             (variant,) = parse_variants(str(frame.loc[index, "method"]), "record")
             more = {key: str(own[key]) for key in differing if key in own}
             frame.loc[index, "method"] = canonical(variant.name, {**variant.given, **more}).label
 
 
+def _winner(contenders: pd.DataFrame) -> Hashable | None:
+    """The row whose lead over every other is beyond the noise; most often there is none."""
+    for index, by_seed in contenders["by_seed"].items():
+        others = [other for i, other in contenders["by_seed"].items() if i != index]
+        if others and all(beats(by_seed, other) for other in others):
+            return index
+    return None
+
+
 def _compare(frame: pd.DataFrame) -> None:
     """Ranks among complete rows, and the difference to the baseline, within an IPC and modality."""
+    frame["best"] = False
     frame["rank"] = pd.Series([pd.NA] * len(frame), dtype="Int64")
     frame["delta"] = pd.Series([float("nan")] * len(frame), dtype="float64")
     for _, group in frame.groupby(["ipc", "modality"]):
         contenders = group[group["complete"] & (group["role"] != "upper bound")]
         ranks = contenders["score"].rank(ascending=False, method="min").astype("Int64")
         frame.loc[contenders.index, "rank"] = ranks
+        winner = _winner(contenders)
+        if winner is not None:
+            frame.loc[winner, "best"] = True
         baselines = group[(group["role"] == "baseline") & group["complete"]]
         for index in group.index.difference(baselines.index):
             # The baseline that was distilled with the same network where there are several.

@@ -23,8 +23,16 @@ _BARE = re.compile(r"[\w .,:%()/+Δ±×–-]*")
 _ALIGN = {"method": "left", "distilled": "left", "distilled with": "left"}
 
 
-def _percent(mean: Any, std: Any) -> str:
-    return "–" if pd.isna(mean) else f"{100 * mean:.1f} ± {100 * std:.1f}"
+def _spread(mean: Any, std: Any, share: bool) -> str:
+    scale = 100 if share else 1
+    return "–" if pd.isna(mean) else f"{scale * mean:.1f} ± {scale * std:.1f}"
+
+
+def _header(board: Board, part: str) -> str:
+    """``AV %`` for accuracy; any other metric is named."""
+    named = part in board.secondary or board.about["metric"] in ("accuracy", "")
+    text = _SPELLED.get(part, part) if named else f"{board.about['metric']} {_SPELLED.get(part, part)}"
+    return text + ("" if part in board.plain else " %")
 
 
 def _size(count: Any) -> str:
@@ -38,7 +46,7 @@ def _size(count: Any) -> str:
 
 def cells(board: Board) -> tuple[list[str], list[list[str]]]:
     """Headers and rows as text. A row with missing seeds is marked and has no rank."""
-    scored = [f"{_SPELLED.get(part, part)} %" for part in board.parts]
+    scored = [_header(board, part) for part in board.parts]
     headers = ["rank", "method", "ipc", *scored, "Δ baseline", _COUNT, "ratio %", "bytes"]
     # Shown only where rows differ in them.
     extras = {
@@ -53,7 +61,7 @@ def cells(board: Board) -> tuple[list[str], list[list[str]]]:
             "–" if pd.isna(row["rank"]) else str(row["rank"]),
             row["method"],
             str(row["ipc"]) if row["ipc"] else "all",
-            *(_percent(row[f"{name}_mean"], row[f"{name}_std"]) for name in board.parts),
+            *(_spread(row[f"{name}_mean"], row[f"{name}_std"], name not in board.plain) for name in board.parts),
             "–" if pd.isna(row["delta"]) else f"{100 * row['delta']:+.1f}",
             _count(row),
             "–" if pd.isna(row["ratio"]) else f"{100 * row['ratio']:.2f}",
@@ -77,6 +85,9 @@ def to_markdown(boards: Sequence[Board]) -> str:
     for board in boards:
         headers, lines = cells(board)
         safe = [[_safe(text) for text in line] for line in lines]
+        for line, best in zip(safe, board.rows["best"], strict=True):
+            if best:
+                line[headers.index("method")] = f"**{line[headers.index('method')]}**"
         align = [_ALIGN.get(name, "right") for name in headers]
         table = tabulate(safe, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
         heading = " · ".join(_safe(part) for part in board.title.split(" · "))
@@ -121,6 +132,28 @@ def to_json(boards: Sequence[Board]) -> str:
 def render(boards: Sequence[Board], format: str) -> str:
     """Boards in one of :data:`FORMATS`."""
     return {"md": to_markdown, "csv": to_csv, "json": to_json}[format](boards)
+
+
+def render_curves(frame: pd.DataFrame, format: str) -> str:
+    """Learning curves in one of :data:`FORMATS`; Markdown has a column for each step."""
+    if format == "csv":
+        return frame.to_csv(index=False)
+    if format == "json":
+        return json.dumps(json.loads(frame.to_json(orient="records", double_precision=15)), indent=2) + "\n"
+    parts = []
+    for about, board in frame.groupby(["dataset", "protocol", "architecture", "fusion"], sort=False):
+        steps = sorted(board["step"].unique())
+        lines = []
+        for names, row in board.groupby(["method", "ipc", "part"], sort=False):
+            method, ipc, part = map(str, names)
+            spreads = [_spread(mean, std, True) for mean, std in zip(row["mean"], row["std"], strict=True)]
+            at = dict(zip(row["step"], spreads, strict=True))
+            lines.append([_safe(method), ipc, _SPELLED.get(part, part), *(at.get(step, "–") for step in steps)])
+        headers = ["method", "ipc", "scored %", *(f"step {step}" for step in steps)]
+        align = [_ALIGN.get(name, "right") for name in headers]
+        table = tabulate(lines, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
+        parts.append(f"### {' · '.join(_safe(str(each)) for each in about)}\n\n{table}\n")
+    return "\n".join(parts)
 
 
 def to_table(board: Board, width: int = 120) -> Table:

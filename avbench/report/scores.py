@@ -24,7 +24,7 @@ class Judged:
     """A cell under one protocol, architecture and fusion.
 
     Attributes:
-        networks: scores by network index, ``{modality: value}``; empty where the cell or its evaluation failed.
+        networks: scores by network index, ``{part: value}``; empty where the cell or its evaluation failed.
     """
 
     cell: Record
@@ -39,11 +39,15 @@ class Group:
         about: what is common: dataset, protocol, architecture, fusion, precision, metric.
         judged: by cell key.
         planned_networks: the most networks that any evaluation was planned with.
+        plain: parts that are numbers, not shares of one.
+        secondary: parts of other metrics than the one that ranks, ``"R@5 a→v"``; those of that one are bare, ``"a"``.
     """
 
     about: dict[str, Any]
     judged: dict[str, Judged] = field(default_factory=dict)
     planned_networks: int = 0
+    plain: set[str] = field(default_factory=set)
+    secondary: list[str] = field(default_factory=list)
 
 
 def collect(directories: Iterable[RunDirectory], only: set[str] | None) -> list[Group]:
@@ -67,7 +71,7 @@ def collect(directories: Iterable[RunDirectory], only: set[str] | None) -> list[
     return list(groups.values())
 
 
-def _scope(record: Record) -> tuple[Hashable, ...]:
+def scope(record: Record) -> tuple[Hashable, ...]:
     """What an evaluation and a cell must have in common besides the content of the set."""
     return (record["dataset"]["fingerprint"], record["seed"], record["modality"], record["precision"])
 
@@ -77,7 +81,7 @@ def _by_set(cells: Iterable[Record]) -> dict[tuple[Hashable, ...], list[Record]]
     found: dict[tuple[Hashable, ...], list[Record]] = {}
     for cell in cells:
         if cell["status"] == "done":
-            found.setdefault((cell["result"]["content_hash"], *_scope(cell)), []).append(cell)
+            found.setdefault((cell["result"]["content_hash"], *scope(cell)), []).append(cell)
     return found
 
 
@@ -89,7 +93,7 @@ def _add(
 ) -> None:
     done = record["status"] == "done"
     if done:
-        made = by_set.get((record["set_hash"], *_scope(record)), [])
+        made = by_set.get((record["set_hash"], *scope(record)), [])
     else:
         made = [cells[record["distil_key"]]] if record["distil_key"] in cells else []
     if not made:
@@ -105,7 +109,22 @@ def _add(
     for cell in made:
         judged = group.judged.setdefault(cell["key"], Judged(cell))
         for network in record["result"]["networks"] if done else ():
-            judged.networks[network["index"]] = network[record["result"]["primary"]]
+            judged.networks[network["index"]] = _parts(group, record["result"], network)
+
+
+def _parts(group: Group, result: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, float]:
+    """All scores of a network in one level; notes in the group what each is."""
+    found: dict[str, float] = {}
+    for metric in result.get("metrics", [{"name": result["primary"], "share": True}]):
+        for part, value in network[metric["name"]].items():
+            main = metric["name"] == result["primary"]
+            name = part if main else f"{metric['name']} {part}"
+            found[name] = value
+            if not main and name not in group.secondary:
+                group.secondary.append(name)
+            if not metric["share"]:
+                group.plain.add(name)
+    return found
 
 
 def _about(record: Record) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from avbench.jobs import Cell, DistilTask
 from avbench.method import Context, Method
 from avbench.results import write_atomically
 from avbench.tasks.prerequisites import load_prerequisites
+from avbench.work import State
 
 
 @dataclass
@@ -31,6 +32,7 @@ class _Running:
     next_step: int
     curve: Path
     spent_s: float = 0.0
+    snapshots: dict[str, str] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -62,7 +64,7 @@ def _begin_all(desk: Desk, tasks: Sequence[DistilTask]) -> list[_Running]:
     shared: dict[Hashable, dict[Hashable, Any]] = {}
     running = []
     for task in tasks:
-        if desk.directory.done(task.kind, task.key):
+        if desk.directory.distilled(task):
             desk.tell(event="done", task=task.key)
             continue
         began = time.monotonic()
@@ -84,8 +86,12 @@ def _guard(desk: Desk, cell: _Running, act: Callable[[], None]) -> bool:
 
 
 def _save(desk: Desk, cell: _Running) -> None:
-    state = {"method": cell.method.state(), "spent_s": cell.spent_s}
-    save_checkpoint(desk.checkpoint(cell.task, cell.task.key), cell.next_step, state)
+    save_checkpoint(desk.checkpoint(cell.task, cell.task.key), cell.next_step, _state(cell))
+
+
+def _state(cell: _Running) -> State:
+    """What a checkpoint holds besides the number of steps made."""
+    return {"method": cell.method.state(), "spent_s": cell.spent_s, "snapshots": dict(cell.snapshots)}
 
 
 def _begin(desk: Desk, task: DistilTask, shared: dict[Hashable, dict[Hashable, Any]]) -> _Running:
@@ -103,7 +109,7 @@ def _begin(desk: Desk, task: DistilTask, shared: dict[Hashable, dict[Hashable, A
         prerequisite_keys=cell.prerequisites,
         device=desk.device,
         dtype=dtype_of(cell),
-        micro_batch=desk.spec.engine.micro_batch,
+        micro_batch=desk.micro_batch(cell),
         classes=tuple(range(len(setting.dataset.classes))),
         shared=shared.setdefault(group, {}),
     )
@@ -112,13 +118,24 @@ def _begin(desk: Desk, task: DistilTask, shared: dict[Hashable, dict[Hashable, A
     folder.mkdir(parents=True, exist_ok=True)
     running = _Running(task, method, 0, folder / "curve.jsonl")
     found = load_checkpoint(desk.checkpoint(task, task.key))
+    if found is not None and _has_passed(found, task.snapshots):
+        found = None  # it went past a step that is now asked for: begin again
     if found is not None:
         running.next_step, state = found
         method.load_state(state["method"])
         running.spent_s = state["spent_s"]
+        running.snapshots = state["snapshots"]
+    else:
+        _keep_snapshot(desk, running)  # after no step: the initialisation
     _trim(running.curve, running.next_step)
     running.spent_s += time.monotonic() - began
     return running
+
+
+def _has_passed(checkpoint: tuple[int, State], snapshots: Sequence[int]) -> bool:
+    """Whether a checkpoint lies beyond a wanted step of which it has no snapshot."""
+    step, state = checkpoint
+    return any(wanted <= step and str(wanted) not in state["snapshots"] for wanted in snapshots)
 
 
 def _trim(curve: Path, steps: int) -> None:
@@ -144,16 +161,27 @@ def _advance(desk: Desk, cell: _Running) -> None:
 
     desk.step(cell.task, cell.method, cell.next_step, log)
     cell.next_step += 1
+    _keep_snapshot(desk, cell)
     cell.spent_s += time.monotonic() - began
+
+
+def _keep_snapshot(desk: Desk, cell: _Running) -> None:
+    """Save the set as it stands, where this step is asked for; nothing is drawn, so the run goes on as it would."""
+    if cell.next_step in cell.task.snapshots:
+        found = cell.method.distilled()
+        found.save(desk.directory.set_folder(cell.task.key, cell.next_step))
+        cell.snapshots[str(cell.next_step)] = found.content_hash
 
 
 def _finish(desk: Desk, running: _Running, together: int) -> None:
     """Check the distilled set against the budget, save it, record it."""
     began = time.monotonic()
     task, cell = running.task, running.task.cell
+    desk.enter(task, "check")
     found = running.method.distilled()
     _check_set(found, cell, desk.train_set(cell).labels)
     folder = desk.directory.folder(task.kind, task.key)
+    desk.enter(task, "writing")
     found.save(folder)
     about = found.describe()
     result = {
@@ -163,6 +191,7 @@ def _finish(desk: Desk, running: _Running, together: int) -> None:
         "storage_bytes": about["storage_bytes"],
         "ratio": about["items"] / found.dataset.size("train"),
         "steps": running.method.steps,
+        "snapshots": running.snapshots,
         "notes": about["notes"],
         "controls": list(running.method.controls(running.method.config)),
         # Cells of one job share the real side of a step: its time is in duration_s of whichever cell asked first.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ import torch
 from avbench.configure import reconstruct
 from avbench.data.samples import TestSet
 from avbench.desk import Desk, TaskError, dtype_of
-from avbench.distilled import DistilledSet, SelectedSet, load
+from avbench.distilled import DistilledSet, LearnedSet, SelectedSet, load
 from avbench.errors import RequestError
 from avbench.jobs import EvaluateTask, PrerequisiteTask, trained_network_key
 from avbench.prerequisite import TrainedNetwork
@@ -24,7 +25,10 @@ from avbench.tasks.prerequisites import keep_tensors, read_tensors
 def evaluate(desk: Desk, task: EvaluateTask) -> None:
     """Judge one distilled set, unless a set of equal content was judged alike before."""
     started, cell = time.monotonic(), task.cell
-    set_hash = desk.directory.set_hash(cell.key)
+    set_hash = desk.directory.set_hash(cell.key, task.snapshot)
+    if set_hash is None and task.snapshot is not None and desk.directory.set_hash(cell.key):
+        desk.tell(event="done", task=task.key)  # a snapshot after more steps than there are: nothing to judge
+        return
     if set_hash is None:
         desk.tell(event="stranded", task=task.key, reason=f"{cell.name} has no distilled set")
         return
@@ -33,13 +37,14 @@ def evaluate(desk: Desk, task: EvaluateTask) -> None:
         desk.tell(event="done", task=task.key)
         return
     try:
-        found = load(desk.directory.folder("distil", cell.key))
+        found = load(desk.directory.set_folder(cell.key, task.snapshot))
         if found.content_hash != set_hash:
             raise RequestError(f"the distilled set of {cell.name} was altered after it was recorded.")
         protocol = reconstruct("protocols", task.judged_by.protocol).build()
         work = protocol.evaluation(_judging(desk, task, found))
         before_s = desk.drive(task, key, work)
-        result = {"primary": protocol.primary, **work.result()}
+        metrics = [asdict(metric) for metric in protocol.metrics]
+        result = {"primary": protocol.metrics[0].name, "metrics": metrics, **work.result()}
         _check_result(result, task)
         desk.succeed(task, key, before_s + time.monotonic() - started, {"set_hash": set_hash, "result": result})
     except Exception as error:
@@ -47,16 +52,16 @@ def evaluate(desk: Desk, task: EvaluateTask) -> None:
 
 
 def _check_result(result: Mapping[str, Any], task: EvaluateTask) -> None:
-    """Hold a protocol to its promise: the primary metric of every network, finite.
+    """Hold a protocol to its promise: all its metrics of every network, finite.
 
     Raises:
         TaskError: says what is missing.
     """
-    metric, networks = result["primary"], result.get("networks", [])
+    metrics, networks = [metric["name"] for metric in result["metrics"]], result.get("networks", [])
     indices = [network.get("index") for network in networks]
     if indices != list(range(task.networks)):
         raise TaskError("check", f"the protocol scored networks {indices}, {task.networks} were asked for.")
-    for network in networks:
+    for network, metric in product(networks, metrics):
         scores = network.get(metric)
         if not scores or not all(math.isfinite(value) for value in scores.values()):
             raise TaskError("check", f"network {network['index']} has no finite {metric}: {scores}.")
@@ -80,7 +85,8 @@ def _judging(desk: Desk, task: EvaluateTask, found: DistilledSet) -> EvaluationC
         networks=task.networks,
         device=desk.device,
         dtype=dtype_of(cell),
-        micro_batch=desk.spec.engine.micro_batch,
+        micro_batch=desk.micro_batch(cell),
+        step_size=found.step_size if isinstance(found, LearnedSet) else None,
     )
     if not is_whole:
         return context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from avbench.api import (
@@ -45,8 +46,8 @@ class MatchingConfig:
     def __post_init__(self) -> None:
         Augmentation(self.augment)
         rates = (self.lr, self.lr_audio, self.lr_visual)
-        if any(rate is not None and rate <= 0 for rate in rates):
-            raise ValueError("learning rates must be positive")
+        if any(rate is not None and not 0 < rate < inf for rate in rates):
+            raise ValueError("learning rates must be positive and finite")
         if self.steps < 0 or self.batch_real < 1 or self.factor < 1 or not 0 <= self.momentum < 1:
             raise ValueError("steps ≥ 0, batch_real ≥ 1, factor ≥ 1 and 0 ≤ momentum < 1 are required")
 

@@ -25,6 +25,8 @@ def start(data: Path, out: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
+        # Where the tests run in the background SIGINT is ignored, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -135,12 +137,37 @@ def test_a_signal_ends_the_workers_and_the_run_can_be_resumed(
     assert distilled_hash(out) == undisturbed
 
 
-def test_two_runs_in_one_folder_do_not_harm_each_other(avdigits_data: Path, tmp_path: Path, undisturbed: str) -> None:
+def test_two_runs_in_one_folder_share_the_work(avdigits_data: Path, tmp_path: Path, undisturbed: str) -> None:
     out = tmp_path / "runs"
     both = [start(avdigits_data, out), start(avdigits_data, out)]
+    boards = []
     for running in both:
-        _, stderr = running.communicate(timeout=240)
+        stdout, stderr = running.communicate(timeout=240)
         assert "Traceback" not in stderr
         assert running.returncode == 0, stderr
-    assert len(list((out / "jobs").iterdir())) == 2 * len({path.name[:20] for path in (out / "jobs").iterdir()})
+        boards.append(stdout)
+    assert boards[0] == boards[1]
+    done = [
+        json.loads(line)["task"]
+        for events in out.glob("jobs/*/events.jsonl")
+        for line in events.read_text(encoding="utf-8").splitlines()
+        if json.loads(line)["event"] == "done"
+    ]
+    assert len(done) == len(set(done)) == 4  # two sets, two evaluations, none of them twice
+    assert distilled_hash(out) == undisturbed
+    assert not list((out / "claims").iterdir())
+
+
+def test_a_run_takes_over_from_one_that_was_killed_beside_it(
+    avdigits_data: Path, tmp_path: Path, undisturbed: str
+) -> None:
+    out = tmp_path / "runs"
+    first = start(avdigits_data, out)
+    wait_for_steps(out, 3, first)
+    second = start(avdigits_data, out)
+    time.sleep(3)  # it may find the claim of the living or of the dead
+    first.kill()
+    first.wait(60)
+    _, stderr = second.communicate(timeout=240)
+    assert second.returncode == 0, stderr
     assert distilled_hash(out) == undisturbed

@@ -50,7 +50,7 @@ def test_cells_run_down_the_columns() -> None:
     assert (packed[3:, 4:] == 3).all(), "bottom right"
 
 
-@pytest.mark.parametrize("size", [(32, 56), (28, 28), (7, 10), (3, 3)])
+@pytest.mark.parametrize("size", [(32, 56), (28, 28), (7, 10), (3, 3), (128, 56), (224, 224)])
 def test_three_cells_a_side_where_three_does_not_divide(size: tuple[int, int]) -> None:
     packed = pack(torch.arange(9.0).view(9, 1, 1, 1).expand(9, 1, *size), 3)[0, 0].round()
     for axis, extent in enumerate(size):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avbench.api import Context, RealSide, TrainSet
+from avbench.api import Architecture, Context, Encoder, RealSide, StoreInfo, TrainSet
 from avbench.distill.real import MeanAccumulator, spans
 
 AUGMENT = "color_crop_cutout_flip_scale_rotate"
@@ -57,22 +57,46 @@ def same_means(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"micro_batch": 3},
-        {"ipc": 1},
-        {"ipc": 5},
-        {"options": {"factor": 2}},
-        {"options": {"init": "noise"}},
-        {"options": {"lr": 9.0, "momentum": 0.0}},
-        {"name": "avdd"},
-        {"name": "avdd", "options": {"factor": 3, "icm": 1.0, "scmm": 2.0}},
-    ],
-    ids=str,
-)
+#: What two cells of one seed may differ in, without a difference in what they draw.
+CHANGES = [
+    {"micro_batch": 3},
+    {"ipc": 1},
+    {"ipc": 5},
+    {"options": {"factor": 2}},
+    {"options": {"init": "noise"}},
+    {"options": {"lr": 9.0, "momentum": 0.0}},
+    {"name": "avdd"},
+    {"name": "avdd", "options": {"factor": 3, "icm": 1.0, "scmm": 2.0}},
+]
+
+
+@pytest.mark.parametrize("changed", CHANGES, ids=str)
 def test_real_batches_depend_on_nothing_but_seed_step_and_class(small, changed: dict) -> None:
     assert real_rows(small, **changed) == real_rows(small)
+
+
+def networks_and_augmentations(small, name: str = "dm", options: dict | None = None, **context) -> list:
+    """Every weight and the augmentation that a method meets at each of three steps."""
+    method = small.method(name, small.context(**context), **{"init": "random", **(options or {})})
+    found = []
+    for k in range(3):
+        method.step(k)
+        at = method.real.at(k)
+        weights = {n: [p.tolist() for p in e.parameters()] for n, e in at.encoders.items()}
+        found.append((weights, at.transforms[0].op, at.transforms[0].units.tolist()))
+    return found
+
+
+@pytest.mark.parametrize("changed", CHANGES, ids=str)
+def test_networks_and_augmentations_depend_on_nothing_but_seed_and_step(small, changed: dict) -> None:
+    assert networks_and_augmentations(small, **changed) == networks_and_augmentations(small)
+
+
+def test_another_seed_meets_none_of_the_networks_and_augmentations(small) -> None:
+    """Nor those of a later step, as where seeds and steps add up."""
+    for weights, _, units in networks_and_augmentations(small, seed=1):
+        for others, _, known in networks_and_augmentations(small):
+            assert units != known and weights["a"] != others["a"] and weights["v"] != others["v"]
 
 
 def test_real_batches_change_with_the_seed_and_the_step(small) -> None:
@@ -137,6 +161,44 @@ def test_class_shards_give_bit_equal_real_means(small, shards: tuple, omega_per_
         for part in parts:
             for name, tensors in part[k][0].items():
                 assert same_means(tensors, weights[name])
+
+
+class Normed(Encoder):
+    """A convolution with batch norm."""
+
+    per_sample = False
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        pooled = (torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten())
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(channels, 4, 3), torch.nn.BatchNorm2d(4), *pooled)
+        self.embedding_dim = 64
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class NormedArchitecture(Architecture):
+    def build(self, dataset: StoreInfo, modality: str) -> Encoder:
+        return Normed(dataset.shape(modality)[0])
+
+
+def test_with_batch_norm_an_embedding_depends_on_what_passes_with_it(small) -> None:
+    """So classes can't be cut apart where they pass together; with ConvNet they can, see tests/nets."""
+    x = small.context().train.batch(np.arange(20), "v")["v"]
+    normed, plain = Normed(1), small.architecture().build(small.stores[1].info, "v")
+    with torch.no_grad():
+        assert not torch.allclose(normed(x[:9]), normed(x)[:9], atol=1e-3)
+        assert torch.equal(plain(x[:9]), plain(x)[:9])
+
+
+@pytest.mark.parametrize("classes", [(0, 1), (2,)])
+def test_with_batch_norm_each_class_passes_alone_whatever_the_micro_batch_or_shard(small, classes: tuple) -> None:
+    architecture = NormedArchitecture(None)
+    whole = draws(small, architecture=architecture)
+    part = draws(small, architecture=architecture, classes=classes, micro_batch=2)
+    for (_, _, means), (_, _, own) in zip(whole, part, strict=True):
+        assert same_means({name: m[list(classes)] for name, m in means.items()}, own)
 
 
 def test_each_step_draws_fresh_networks(small) -> None:

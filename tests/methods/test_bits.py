@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from avbench.api import Method
 from avbench.checkpoint import load_checkpoint, save_checkpoint
+from avbench.distill.real import MeanAccumulator
 
 METHODS = {
     "dm": ("dm", {}),
@@ -47,6 +49,31 @@ def test_micro_batches_change_no_bit(small, case: str, micro_batch: int) -> None
     assert_same(items(whole), items(cut))
     assert losses[0] == losses[1]
     assert not torch.equal(before["a"], items(whole)["a"])
+
+
+def test_a_hundred_steps_keep_every_bit_where_float32_sums_of_micro_batches_part(
+    small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(steps: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        methods = [build(small, "dm", micro_batch=micro_batch) for micro_batch in (1000, 7)]
+        for method in methods:
+            run(method, stop=steps)
+        return items(methods[0]), items(methods[1])
+
+    assert_same(*ends(100))
+    for module in ("real", "synthetic"):
+        monkeypatch.setattr(f"avbench.distill.{module}.MeanAccumulator", NaiveSums)
+    one, other = ends(10)
+    assert not torch.equal(one["a"], other["a"]) and not torch.equal(one["v"], other["v"])
+
+
+class NaiveSums(MeanAccumulator):
+    """Sums each micro-batch in the precision of the run, then adds it: what the float64 sums are there to prevent."""
+
+    def add(self, name: str, z: Tensor, positions: np.ndarray) -> None:
+        total = self._sums.setdefault(name, torch.zeros(self._classes, z.shape[1]))
+        for position in sorted(set(positions.tolist())):
+            total[position] += z[torch.from_numpy(positions == position)].sum(dim=0)
 
 
 @pytest.mark.parametrize("shards", [((0, 1), (2, 3)), ((0,), (1,), (2,), (3,))], ids=["halves", "singles"])

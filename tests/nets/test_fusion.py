@@ -8,14 +8,18 @@ import pytest
 import torch
 
 from avbench.api import NoOptions, Streams
-from avbench.nets.fusion import HEAD_STD, Ensemble, EnsembleHead
+from avbench.nets.fusion import HEAD_STD, Embedding, Ensemble, EnsembleHead
 
 DIMS = {"a": 6, "v": 4}
 
 
 def head(dims: dict[str, int] = DIMS, classes: int = 3) -> EnsembleHead:
     torch.manual_seed(0)
-    return Ensemble(NoOptions()).build(dims, classes).double()
+    return Ensemble(NoOptions()).build(sizes(**dims), classes).double()
+
+
+def sizes(**dims: int) -> dict[str, Embedding]:
+    return {name: Embedding(dim, dim) for name, dim in dims.items()}
 
 
 def embeddings(count: int = 5, dims: dict[str, int] = DIMS) -> dict[str, torch.Tensor]:
@@ -34,7 +38,7 @@ def logits(of: EnsembleHead, name: str, z: torch.Tensor) -> list[list[float]]:
 
 
 def test_parameter_count_at_the_paper_s_sizes() -> None:
-    paper = Ensemble(NoOptions()).build({"a": 6272, "v": 6272}, 10)
+    paper = Ensemble(NoOptions()).build(sizes(a=6272, v=6272), 10)
     assert sum(p.numel() for p in paper.parameters()) == 2 * (6272 * 10 + 10) == 125_460
 
 
@@ -73,7 +77,7 @@ def test_one_modality_alone_is_scored_alone(name: str) -> None:
 
 def test_heads_start_near_zero_with_pytorch_s_biases() -> None:
     fusion = Ensemble(NoOptions())
-    network = fusion.build({"a": 400, "v": 900}, 50)
+    network = fusion.build(sizes(a=400, v=900), 50)
     fusion.draw(network, Streams(0))
     for name, dim in (("a", 400), ("v", 900)):
         weight, bias = network.heads[name].weight.detach(), network.heads[name].bias.detach()
@@ -89,7 +93,7 @@ def test_heads_start_near_zero_with_pytorch_s_biases() -> None:
 def test_heads_are_those_of_the_stream() -> None:
     def weights(seed: int) -> list[torch.Tensor]:
         fusion = Ensemble(NoOptions())
-        network = fusion.build(DIMS, 3)
+        network = fusion.build(sizes(**DIMS), 3)
         fusion.draw(network, Streams(seed))
         return list(network.parameters())
 

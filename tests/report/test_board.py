@@ -62,6 +62,7 @@ class Grid:
             "distil_key": key,
             "result": {
                 "primary": "accuracy",
+                "metrics": [{"name": "accuracy", "share": True}],
                 "networks": [{"index": i, "accuracy": {"av": s, "a": s / 2}} for i, s in enumerate(scores)],
             },
         }
