@@ -237,5 +237,6 @@ def describe_task(task: Task) -> dict[str, Any]:
             "protocol": asdict(task.judged_by.protocol),
             "evaluated_architecture": asdict(task.judged_by.architecture),
             "fusion": asdict(task.judged_by.fusion),
+            **({} if task.split == "test" else {"split": task.split}),
         }
     return described

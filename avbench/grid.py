@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
-from avbench.configure import (
-    Configured,
-    check_architecture,
-    check_method,
-    check_protocol,
-    configure,
-    configure_networks,
-)
+from avbench.configure import check_architecture, check_protocol, configure_networks
 from avbench.data.store import StoreInfo
 from avbench.errors import RequestError, nearest
 from avbench.grammar import Variant
 from avbench.jobs import Cell, DistilTask, EvaluateTask, Networks, PluginRef, PrerequisiteTask, prerequisite_key
 from avbench.plugin import Setting
 from avbench.plugins import guard
-from avbench.presets import Preset, preset
+from avbench.points import Point, Tune, equal_configuration, points_of
+from avbench.presets import Preset
 
 MODALITIES = ("a", "v", "av")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. ``None`` or empty: the preset's default."""
+    """What the user asked for. ``None`` or empty: the preset's default.
+
+    Attributes:
+        controls, equal_storage: what fairness adds, see :mod:`avbench.points`.
+        tunes: options whose values are chosen on the validation split.
+        choices: the values that were chosen, by :attr:`Point.place`.
+    """
 
     methods: tuple[Variant, ...]
     datasets: tuple[StoreInfo, ...]
@@ -45,6 +45,10 @@ class Request:
     precision: str = "float32"
     retry_failed: bool = False
     snapshots: tuple[int, ...] = ()
+    controls: bool = False
+    equal_storage: bool = False
+    tunes: tuple[Tune, ...] = ()
+    choices: Mapping[tuple[str, int, str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,28 +68,48 @@ class Planned:
         return DistilTask(self.cell, self.snapshots)
 
 
-def expand(request: Request) -> list[Planned]:
-    """All cells of a request.
+@dataclass(frozen=True)
+class Expansion:
+    """All cells of a request, and what its user should know of them."""
+
+    planned: list[Planned]
+    notes: tuple[str, ...] = ()
+
+
+def expand(request: Request) -> Expansion:
+    """All cells of a request whose values are all chosen.
 
     Raises:
         RequestError: an option, IPC or combination that can't work.
         PluginError: a plugin of this request can't be loaded, or fails.
     """
-    planned = _unique(_expand(request))
+    found = points_of(request)
+    still = [point.variant.label for point in found.all if point.tune]
+    if still:
+        raise ValueError(f"values of {still} are still to be chosen: see avbench.tuning")
+    planned = _unique(_all_cells(request, found.all))
     _check_settings(request, planned)
-    return planned
+    return Expansion(planned, found.notes)
 
 
-def _expand(request: Request) -> Iterator[Planned]:
-    judging = _Judging(request)
-    for info, variant, modality in product(request.datasets, request.methods, request.modalities):
-        chosen = preset(request.preset or info.preset)
-        uses_ipc = configure("methods", variant, {}, Setting(info, 1, modality, chosen.name)).target.uses_ipc
-        for ipc in request.ipcs if uses_ipc else (0,):
-            setting = Setting(info, ipc, modality, chosen.name)
-            method = configure("methods", variant, request.settings, setting)
-            check_method(method, setting)
-            yield from _cells(request, chosen, setting, method, judging.networks(chosen, setting))
+def check_before_tuning(request: Request, points: Iterable[Point]) -> None:
+    """Refuse what would be refused after the values are chosen, before hours go into choosing them.
+
+    Raises:
+        RequestError: an option or a combination that can't work.
+    """
+    _check_settings(request, list(_all_cells(request, points)))
+
+
+def _all_cells(request: Request, points: Iterable[Point]) -> Iterator[Planned]:
+    ways = _Judging(request)
+    for point in points:
+        yield from _cells(request, point, ways)
+
+
+def cells_of(request: Request, point: Point) -> list[Planned]:
+    """The cells of all seeds at one point."""
+    return list(_cells(request, point, _Judging(request)))
 
 
 def judging(request: Request, chosen: Preset, setting: Setting) -> tuple[Networks, list[Networks]]:
@@ -149,15 +173,12 @@ def _refuse_equal(judges: list[Networks]) -> None:
             )
 
 
-def _cells(
-    request: Request,
-    chosen: Preset,
-    setting: Setting,
-    method: Configured,
-    networks: tuple[Networks, list[Networks]],
-) -> Iterator[Planned]:
+def _cells(request: Request, point: Point, ways: _Judging) -> Iterator[Planned]:
     """The cells of all seeds of a method in a setting."""
-    (training, judges), info, target = networks, setting.dataset, method.target
+    chosen, setting, method = point.preset, point.setting, point.method
+    training, judges = ways.networks(chosen, setting)
+    info, target = setting.dataset, method.target
+    ref = replace(method.ref, equals=equal_configuration(method, setting))
     with guard(method.info, "requires"):
         needs = dict(target.requires(method.config, setting))
         identities = {name: need.identity() for name, need in needs.items()}
@@ -176,7 +197,7 @@ def _cells(
         cell = Cell(
             dataset=info.name,
             fingerprint=info.fingerprint,
-            method=method.ref,
+            method=ref,
             role=target.role,
             ipc=setting.ipc,
             seed=seed,

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 from avbench.data.store import StoreInfo
 from avbench.presets import PRESETS
@@ -29,7 +29,12 @@ def content_key(kind: str, facts: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class PluginRef:
-    """A plugin with its resolved options, as recorded and keyed."""
+    """A plugin with its resolved options, as recorded and keyed.
+
+    Attributes:
+        equals: the :func:`configuration` that this one is the same computation as, where its method declares one; a
+            statement for boards, and no part of the identity.
+    """
 
     name: str
     label: str
@@ -38,6 +43,7 @@ class PluginRef:
     distribution_version: str
     options: Mapping[str, Any]
     origins: Mapping[str, str]
+    equals: str = ""
 
     def identity(self) -> dict[str, Any]:
         """What results depend on: not how the user spelled it, nor where the values came from."""
@@ -49,6 +55,13 @@ class PluginRef:
             "distribution": self.distribution,
             "options": dict(self.options),
         }
+
+
+def configuration(reference: Mapping[str, Any]) -> str:
+    """What a recorded plugin reference means in one line of text, however its user spelled it."""
+    options = sorted(reference["options"].items())
+    plain = reference["name"].rpartition(":")[2]
+    return f"{reference['distribution']}:{plain}/{reference['version']}/{options}"
 
 
 @dataclass(frozen=True)
@@ -166,13 +179,15 @@ class EvaluateTask:
     """Judge one distilled set under one protocol, architecture and fusion; all its networks, all modalities.
 
     Its record's key holds the hash of the set, known only once it is made: see :meth:`record_key`. Until then
-    ``key`` names the task. With ``snapshot`` it judges the set as it was after so many steps.
+    ``key`` names the task. With ``snapshot`` it judges the set as it was after so many steps. With ``split`` ``"val"``
+    it judges on the validation split, to choose a hyper-parameter: no board shows that.
     """
 
     cell: Cell
     judged_by: Networks
     networks: int
     snapshot: int | None = None
+    split: Literal["test", "val"] = "test"
 
     kind = "evaluate"
 
@@ -180,7 +195,11 @@ class EvaluateTask:
     def key(self) -> str:
         facts = {"distil": self.cell.key, "by": self.judged_by.identity(), "networks": self.networks}
         at = {} if self.snapshot is None else {"snapshot": self.snapshot}
-        return content_key("evaluate-task", facts | at)
+        return content_key("evaluate-task", facts | at | self._on())
+
+    def _on(self) -> dict[str, str]:
+        """The split as part of a key: only where it is not the usual one."""
+        return {} if self.split == "test" else {"split": self.split}
 
     @property
     def title(self) -> str:
@@ -190,7 +209,8 @@ class EvaluateTask:
         labels = [given.label for given, plain in [*parts, (judges.protocol, usual.protocol)] if given != plain]
         by = f" by {', '.join(labels)}" if labels else ""
         at = "" if self.snapshot is None else f" after step {self.snapshot}"
-        return f"evaluate {self.cell.name}{at}{by}"
+        on = "" if self.split == "test" else " on the validation split"
+        return f"evaluate {self.cell.name}{at}{by}{on}"
 
     def record_key(self, set_hash: str) -> str:
         """The key of the record, given the content hash of the distilled set."""
@@ -203,7 +223,7 @@ class EvaluateTask:
             "precision": self.cell.precision,
             "networks": self.networks,
         }
-        return content_key("evaluate", facts)
+        return content_key("evaluate", facts | self._on())
 
 
 Task = PrerequisiteTask | DistilTask | EvaluateTask
@@ -310,7 +330,8 @@ def task_from_json(values: Mapping[str, Any]) -> Task:
     if kind == "distil":
         return DistilTask(_cell_from(values["cell"]), tuple(values["snapshots"]))
     judged_by = _networks_from(values["judged_by"])
-    return EvaluateTask(_cell_from(values["cell"]), judged_by, values["networks"], values["snapshot"])
+    cell = _cell_from(values["cell"])
+    return EvaluateTask(cell, judged_by, values["networks"], values["snapshot"], values.get("split", "test"))
 
 
 def trained_network_key(task: EvaluateTask, identity: Mapping[str, Any], info: StoreInfo) -> str:

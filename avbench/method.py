@@ -96,8 +96,21 @@ class Method(Plugin, Work, ABC):
 
     @classmethod
     def controls(cls, config: Any) -> Sequence[str]:
-        """Variants that a fair board shows beside this one, such as ``"dm[init=herding]"``; they are recorded."""
+        """Variants that a fair board shows beside this one, such as ``"dm[init=herding]"``.
+
+        They are recorded, and ``avbench run --controls`` adds them. A control takes over what the user set of this
+        method, where it has an option of that name which is not written here.
+        """
         return ()
+
+    @classmethod
+    def equals(cls, config: Any, setting: Setting) -> str | None:
+        """The variant that this one is the same computation as, by construction, with **every** option that matters
+        written out; ``None`` where it is nothing but itself.
+
+        Boards mark rows with a common equal by ≡. Different arithmetic of one method may still round differently.
+        """
+        return None
 
     @classmethod
     def check(cls, config: Any, setting: Setting) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -33,6 +33,7 @@ class Plan:
         retried: how many tasks of ``jobs`` failed before.
         stranded: tasks that can't run because something they need failed before.
         disk_bytes: an estimate of what the remaining tasks will write.
+        notes: what the user should know of the grid.
     """
 
     cells: tuple[Cell, ...]
@@ -44,6 +45,7 @@ class Plan:
     stranded: tuple[Task, ...]
     retried: int
     disk_bytes: int
+    notes: tuple[str, ...] = ()
 
 
 def make_plan(request: Request, directory: RunDirectory) -> Plan:
@@ -53,7 +55,9 @@ def make_plan(request: Request, directory: RunDirectory) -> Plan:
         RequestError: an option, IPC or combination that can't work; nothing has been started then.
         PluginError: a plugin of this request can't be loaded.
     """
-    return plan_cells(expand(request), directory, request.datasets, request.retry_failed)
+    found = expand(request)
+    plan = plan_cells(found.planned, directory, request.datasets, request.retry_failed)
+    return replace(plan, notes=found.notes)
 
 
 def plan_cells(

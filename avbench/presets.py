@@ -28,7 +28,7 @@ class Preset:
 
 PRESETS = {
     # AVDD's code: 3 distillations × 5 networks.
-    "paper": Preset("paper", 3, 5, "recognition", "convnet", "ensemble", 1),
+    "paper": Preset("paper", 3, 5, "recognition-code", "convnet", "ensemble", 1),
     "quick": Preset("quick", 3, 3, "recognition-quick", "convnet", "ensemble", 6),
 }
 

@@ -97,15 +97,12 @@ def _safetensors(file: Path) -> Mapping[str, Tensor]:
 def _flat(value: Any, file: Path, prefix: str) -> Iterator[tuple[str, Tensor]]:
     """Tensors by dotted name: ``{"a": state_dict, "v": state_dict}`` is as good as one dict of ``a.…`` and ``v.…``."""
     if not isinstance(value, Mapping):
-        raise RequestError(f"weights {file}: {prefix or 'it'} holds {type(value).__name__}, expected named tensors.")
+        raise RequestError(f"weights {file}: it holds {type(value).__name__}, expected named tensors.")
     for name, inner in value.items():
-        full = f"{prefix}.{name}" if prefix else f"{name}"
         if isinstance(inner, Tensor):
-            yield full, inner
-        elif prefix or full in ("a", "v"):
-            yield from _flat(inner, file, full)
+            yield f"{prefix}{name}", inner
         elif isinstance(inner, Mapping):
-            yield from _flat(inner, file, full)
+            yield from _flat(inner, file, f"{prefix}{name}.")
 
 
 def _check_values(tensors: Mapping[str, Tensor], file: Path) -> None:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-SITE = '''
+SITE = """
     import atexit, json, os, signal, sys
 
     ROOT = os.environ["KILLING_ROOT"]
@@ -45,7 +45,7 @@ SITE = '''
     if "KILLING_COUNTS" in os.environ and ("avbench.worker" in ARGUMENTS or "avbench.cli" in " ".join(ARGUMENTS)):
         atexit.register(tell)
     sys.addaudithook(watch)
-'''
+"""
 
 
 def run_watched(site: Path, out: Path, arguments: tuple[str, ...], **more: str) -> subprocess.CompletedProcess[str]:

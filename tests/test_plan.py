@@ -32,7 +32,7 @@ def test_titles_name_what_tells_evaluations_apart(small: Small, tmp_path: Path) 
             small,
             "random,herding",
             architectures="convnet,convnet[width=8]",
-            protocols="recognition-quick,recognition",
+            protocols="recognition-quick,recognition-code",
             modalities=("a", "av"),
         ),
         RunDirectory(tmp_path),
@@ -40,7 +40,7 @@ def test_titles_name_what_tells_evaluations_apart(small: Small, tmp_path: Path) 
     found = titles(plan)
     assert len(set(found)) == len(found)
     assert "evaluate random small1 ipc 1 seed 0" in found
-    assert "evaluate random small1 ipc 1 seed 0 by convnet[width=8], recognition" in found
+    assert "evaluate random small1 ipc 1 seed 0 by convnet[width=8], recognition-code" in found
 
 
 def test_a_chosen_distilling_network_is_in_the_title_and_a_setting_for_all_is_not(small: Small, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from avbench import __version__
 from avbench.cli.data import app as data
 from avbench.cli.env import env
 from avbench.cli.evaluate import evaluate
+from avbench.cli.export import export
 from avbench.cli.leaderboard import leaderboard
 from avbench.cli.list import list_plugins, show_plugins
 from avbench.cli.prepare import CONTEXT, prepare
@@ -48,6 +49,7 @@ def _root(
 
 app.command("run")(run)
 app.command("evaluate")(evaluate)
+app.command("export")(export)
 app.command("list")(list_plugins)
 app.command("plugins")(show_plugins)
 app.command("prepare", context_settings=CONTEXT)(prepare)

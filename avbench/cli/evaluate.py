@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import typer
@@ -14,10 +13,14 @@ _SETS, _JUDGE, _ENGINE = "The sets", "Judging", "Where and how"
 
 
 def evaluate(
-    path: Path = typer.Argument(
-        help="A distilled set: avbench's or the AVDD authors' folder, .npz, .safetensors."
+    path: Path | None = typer.Argument(
+        None, help="A distilled set: avbench's or the AVDD authors' folder, .npz, .safetensors."
     ),
-    dataset: str = typer.Option(..., help="The prepared store that it is judged on.", rich_help_panel=_SETS),
+    dataset: str = typer.Option("", help="The prepared store that it is judged on.", rich_help_panel=_SETS),
+    grid: str = typer.Option(
+        "", help="Instead of PATH: a release beside its reported numbers: authors_release.", rich_help_panel=_SETS
+    ),
+    source: Path | None = typer.Option(None, help="The folder of that release.", rich_help_panel=_SETS),
     name: str = typer.Option("", help="What the board calls it. Default: its own name.", rich_help_panel=_SETS),
     format: str = typer.Option("auto", help="The layout, where it can't be told.", rich_help_panel=_SETS),
     factor: int | None = typer.Option(
@@ -31,6 +34,7 @@ def evaluate(
     fusion: str = typer.Option("", help="Fusions. Default: ensemble.", rich_help_panel=_JUDGE),
     protocol: str = typer.Option("", help="Protocols. Default: the preset's.", rich_help_panel=_JUDGE),
     networks: int | None = typer.Option(None, min=1, help="Networks a set.", rich_help_panel=_JUDGE),
+    init_weights: Path | None = typer.Option(None, help="Weights that networks start from.", rich_help_panel=_JUDGE),
     settings: list[str] = typer.Option([], "--set", help="PLUGIN.OPTION=VALUE.", rich_help_panel=_JUDGE),
     preset: str | None = typer.Option(None, help="quick or paper. Default: the dataset's own.", rich_help_panel=_JUDGE),
     precision: str = typer.Option("float32", help="float32 or float64.", rich_help_panel=_JUDGE),
@@ -43,19 +47,16 @@ def evaluate(
 ) -> None:
     """Judge a distilled set by the same protocols as any other; it joins the run directory and its boards."""
     with stoppable():
-        from avbench.adopt import Adoption, adopt
-        from avbench.cli import parsing, running
-        from avbench.formats import Reading, read_sets
+        from avbench.cli import judging, parsing, running
+        from avbench.errors import RequestError
+        from avbench.formats import Reading
         from avbench.grammar import parse_settings
         from avbench.grid import Request
         from avbench.jobs import Engine
-        from avbench.plan import plan_cells
-        from avbench.results import RunDirectory
 
-        reading = Reading(factor, parsing.frame_space(frames), parsing.audio_space(audio), iteration, seed)
         request = Request(
             methods=(),
-            datasets=(parsing.one_store(dataset, data),),
+            datasets=(),
             ipcs=(),
             networks=networks,
             architectures=parsing.variants(arch, "--arch"),
@@ -66,11 +67,11 @@ def evaluate(
             precision=parsing.parse_precision(precision),
             retry_failed=retry_failed,
         )
+        reading = Reading(factor, parsing.frame_space(frames), parsing.audio_space(audio), iteration, seed)
         how = running.How(Engine(parsing.resolve_device(device)), out, data, jobs=jobs, as_json=as_json)
-        found = read_sets(path, request.datasets[0], reading, format)
-        for note in dict.fromkeys(note for each in found for note in each.set.notes):
-            print(f"note: {note}", file=sys.stderr)
-        running.check_writable(out)
-        adoption = Adoption(path, name, request, ("avbench", *sys.argv[1:]))
-        planned = adopt(found, adoption, RunDirectory(out))
-        raise typer.Exit(running.carry_out(plan_cells(planned, RunDirectory(out), request.datasets, retry_failed), how))
+        asked = judging.Asked(request, reading, how, name, format, init_weights)
+        if grid and source and path is None and not dataset:
+            raise typer.Exit(judging.judge_release(grid, source, asked))
+        if path and dataset and not grid and source is None:
+            raise typer.Exit(judging.judge(path, dataset, asked))
+        raise RequestError("give either PATH and --dataset, for one set, or --grid and --source, for a release.")

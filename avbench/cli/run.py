@@ -35,11 +35,23 @@ def run(
     fusion: str = typer.Option("", help="Fusions. Default: ensemble.", rich_help_panel=_JUDGE),
     protocol: str = typer.Option(
         "",
-        help="Protocols. Default: recognition (paper), recognition-quick (quick).",
+        help="Protocols. Default: recognition-code (paper), recognition-quick (quick).",
         rich_help_panel=_JUDGE,
     ),
     snapshots: str = typer.Option(
         "", help="Judge sets as they were after these steps too: 0,50,150.", rich_help_panel=_JUDGE
+    ),
+    init_weights: Path | None = typer.Option(
+        None, help="Weights that evaluation networks start from.", rich_help_panel=_JUDGE
+    ),
+    controls: bool = typer.Option(
+        False, help="Add the control variants that the methods declare.", rich_help_panel=_GRID
+    ),
+    equal_storage: bool = typer.Option(
+        False, help="Add the baseline at the IPCs that store as many bytes as learned sets.", rich_help_panel=_GRID
+    ),
+    tune: list[str] = typer.Option(
+        [], help="METHOD.OPTION=V1,V2: choose a value on the validation split.", rich_help_panel=_JUDGE
     ),
     settings: list[str] = typer.Option(
         [], "--set", help="PLUGIN.OPTION=VALUE for every variant; may be repeated.", rich_help_panel=_JUDGE
@@ -79,9 +91,11 @@ def run(
     """Distil and evaluate a grid, then print its leaderboard. The same command again does only what is missing."""
     with stoppable():
         from avbench.cli import parsing, running
+        from avbench.cli.starting import start_from
         from avbench.grammar import parse_settings
         from avbench.grid import Request
         from avbench.jobs import Engine
+        from avbench.tuning import parse_tunes
 
         request = Request(
             methods=parsing.variants(method, "--method"),
@@ -99,7 +113,11 @@ def run(
             precision=parsing.parse_precision(precision),
             retry_failed=retry_failed,
             snapshots=parsing.parse_snapshots(snapshots),
+            controls=controls,
+            equal_storage=equal_storage,
+            tunes=parse_tunes(tune),
         )
+        request = start_from(request, init_weights, request.modalities, None if dry_run else out)
         engine = Engine(parsing.resolve_device(device), threads, micro_batch, checkpoint_s)
         limits = running.Limits(timeout_s, memory_mib)
         how = running.How(engine, out, data, executor, jobs, limits, tuple(hook), as_json)

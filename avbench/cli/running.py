@@ -7,7 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import typer
@@ -25,6 +25,7 @@ from avbench.plan import Plan, make_plan
 from avbench.report.board import Board, Planned, build_boards
 from avbench.report.render import to_json, to_markdown, to_table
 from avbench.results import RunDirectory
+from avbench.tuning import choose, open_trials
 
 SOME_FAILED = 3
 
@@ -64,34 +65,63 @@ class How:
 
 
 def plan_run(request: Request, how: How, dry_run: bool) -> int:
-    """``avbench run``: plan, and carry it out or show it; returns the exit status."""
+    """``avbench run``: choose what is to be chosen, plan, and carry it out or show it; returns the exit status."""
     how.check()
-    plan = make_plan(request, RunDirectory(how.out))
+    directory = RunDirectory(how.out)
+    while (trials := open_trials(request, directory)) is not None:
+        if trials.plan.jobs and dry_run:
+            _show_plan(trials.plan, how.as_json)
+            print("The rest follows from what is chosen on the validation split.", file=sys.stderr)
+            return 0
+        if trials.plan.jobs:
+            print("Values are tried on the validation split:", file=sys.stderr)
+            _execute(trials.plan, how)
+        choices = [choose(trial, directory) for trial in trials.trials]
+        for choice in choices:
+            print(choice.text, file=sys.stderr)
+            if not dry_run:
+                choice.write(directory)
+        request = replace(
+            request, choices={**request.choices, **{each.trial.point.place: each.value for each in choices}}
+        )
+    plan = make_plan(request, directory)
     if dry_run:
         _show_plan(plan, how.as_json)
+        _tell_notes(plan)
         return 0
     return carry_out(plan, how)
 
 
 def carry_out(plan: Plan, how: How) -> int:
     """Run what remains, print the board; returns the exit status."""
-    check_writable(how.out)
-    engine, limits, directory = how.engine, how.limits, RunDirectory(how.out)
-    slots = how.jobs or (1 if engine.device == "cuda" else max(1, cores() // engine.threads))
-    _announce(plan, engine, slots)
-    outcome = Outcome()
-    if plan.jobs:
-        loaded, hooks = plugins.load("executors", how.executor), Hooks(how.hooks)
-        with plugins.guard(loaded.info, "construction"):
-            resources = Resources(slots, engine.device, engine.threads, limits.timeout_s, limits.memory_mib)
-            executor = loaded.target(resources)
-        with watching(plan, slots) as listener:
-            argv = ("avbench", *sys.argv[1:])
-            outcome = Coordinator(plan, directory, how.data, executor, engine, argv, hooks, listener).run()
+    _tell_notes(plan)
+    outcome = _execute(plan, how)
     planned = Planned(plan.cells[0].planned_seeds, plan.cells[0].planned_networks)
-    boards = build_boards([directory], only={cell.key for cell in plan.cells}, planned=planned)
+    boards = build_boards([RunDirectory(how.out)], only={cell.key for cell in plan.cells}, planned=planned)
     _show_results(boards, outcome, plan, how.out, how.as_json)
     return SOME_FAILED if outcome.failed or outcome.stranded or plan.failed or plan.stranded else 0
+
+
+def _execute(plan: Plan, how: How) -> Outcome:
+    """Run what remains."""
+    check_writable(how.out)
+    engine, limits = how.engine, how.limits
+    slots = how.jobs or (1 if engine.device == "cuda" else max(1, cores() // engine.threads))
+    _announce(plan, engine, slots)
+    if not plan.jobs:
+        return Outcome()
+    loaded, hooks = plugins.load("executors", how.executor), Hooks(how.hooks)
+    with plugins.guard(loaded.info, "construction"):
+        resources = Resources(slots, engine.device, engine.threads, limits.timeout_s, limits.memory_mib)
+        executor = loaded.target(resources)
+    with watching(plan, slots) as listener:
+        argv = ("avbench", *sys.argv[1:])
+        return Coordinator(plan, RunDirectory(how.out), how.data, executor, engine, argv, hooks, listener).run()
+
+
+def _tell_notes(plan: Plan) -> None:
+    for note in plan.notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def check_writable(out: Path) -> None:

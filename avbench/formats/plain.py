@@ -1,10 +1,15 @@
-"""Plain arrays: ``audio`` (N, 1, mels, frames), ``frames`` (N, channels, height, width), ``labels`` (N,)."""
+"""Plain arrays: ``audio`` (N, 1, mels, frames), ``frames`` (N, channels, height, width), ``labels`` (N,).
+
+Of what else a file may hold, ``factor`` and the learned ``step_size_a`` and ``step_size_v`` are used, as
+``avbench export`` writes them; the rest, such as names of classes, is for other readers.
+"""
 
 from __future__ import annotations
 
 import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +23,7 @@ from avbench.errors import RequestError
 from avbench.formats.base import Format, Found, Reading, learned_set
 
 _KEYS = {"a": ("audio", "a"), "v": ("frames", "images", "v")}
+_STEP_SIZE = "step_size_"
 
 
 class _Plain(Format):
@@ -39,8 +45,25 @@ class _Plain(Format):
             present = [name for name in names if name in arrays]
             if present:
                 items[modality] = arrays[present[0]]
-        factor = reading.factor or 1
-        return [Found(learned_set(str(path), info, items, arrays["labels"], reading, factor), reading.seed)]
+        factor = reading.factor or _whole(path, _number(path, arrays, "factor", 1.0))
+        found = learned_set(str(path), info, items, arrays["labels"], reading, factor)
+        learned = {name: _number(path, arrays, _STEP_SIZE + name) for name in items if _STEP_SIZE + name in arrays}
+        return [Found(replace(found, step_size=learned) if learned else found, reading.seed)]
+
+
+def _number(path: Path, arrays: Mapping[str, Tensor], name: str, default: float = 0.0) -> float:
+    """A single number of a file."""
+    if name not in arrays:
+        return default
+    if arrays[name].numel() != 1 or arrays[name].is_complex():
+        raise RequestError(f"{path}: {name!r} has shape {tuple(arrays[name].shape)}, expected a single number.")
+    return float(arrays[name].item())
+
+
+def _whole(path: Path, factor: float) -> int:
+    if not factor.is_integer():
+        raise RequestError(f"{path}: 'factor' is {factor}, expected a whole number.")
+    return int(factor)
 
 
 class Npz(_Plain):
@@ -52,7 +75,10 @@ class Npz(_Plain):
     def arrays(self, path: Path) -> Mapping[str, Tensor]:
         try:
             with np.load(path, allow_pickle=False) as file:
-                return {name: torch.from_numpy(np.ascontiguousarray(file[name])) for name in file.files}
+                arrays = {name: file[name] for name in file.files}
+            # Text has no tensor, and nothing is read from it.
+            numbers = {name: array for name, array in arrays.items() if array.dtype.kind not in "SU"}
+            return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in numbers.items()}
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, MemoryError) as error:
             raise RequestError(f"{path} can't be read as .npz: {error}.") from None
 

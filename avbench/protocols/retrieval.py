@@ -40,7 +40,7 @@ _TINY = 1e-12
 
 @dataclass(frozen=True)
 class RetrievalConfig(RecognitionConfig):
-    """Options of ``retrieval``; training is as in ``recognition`` but for the loss."""
+    """Options of ``retrieval``; training is as in ``recognition-code`` but for the loss."""
 
     scale: float = option(3.0, "s: what cosines are multiplied by (AVDD, appendix E)")
     margin: float = option(0.2, "m: added to the angle of the true class, in radians")

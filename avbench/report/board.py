@@ -8,7 +8,7 @@ architecture, however it was spelled.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -33,6 +33,8 @@ class Board:
         rows: a data frame, one row a configuration, best first within an IPC.
         secondary: the parts of other metrics than the one that ranks.
         plain: the parts that are numbers, not shares of one.
+        by_seed: for each row the score of each seed, for comparisons in pairs.
+        protocol: the protocol's reference, with its options.
     """
 
     about: Mapping[str, Any]
@@ -40,6 +42,8 @@ class Board:
     rows: pd.DataFrame
     secondary: frozenset[str] = frozenset()
     plain: frozenset[str] = frozenset()
+    by_seed: tuple[Mapping[int, float], ...] = ()
+    protocol: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -67,11 +71,16 @@ def build_boards(
         only: keys of distil cells to keep (the grid of the run at hand); ``None`` keeps all.
         planned: what makes a row complete; ``None``: the most that any record of the board was planned with.
     """
-    boards = [_board(group, planned) for group in collect(directories, only)]
+    directories = list(directories)
+    choices = [record for directory in directories for record in directory.records("tuning")]
+    chosen = {key: f"{r['option']} chosen on {r['chosen_on']}" for r in choices for key in r["chosen_cells"]}
+    # A value that failed when it was tried is no row that anybody asked for; where somebody did, ``only`` names it.
+    tried = {key for r in choices for value in r["values"] for key in value["cells"]} if only is None else set()
+    boards = [_board(group, planned, chosen) for group in collect(directories, only, tried.difference(chosen))]
     return sorted(boards, key=lambda board: tuple(str(value) for value in board.about.values()))
 
 
-def _board(group: Group, planned: Planned | None) -> Board:
+def _board(group: Group, planned: Planned | None, chosen: Mapping[str, str]) -> Board:
     rows: dict[tuple[Hashable, ...], list[Judged]] = {}
     for judged in group.judged.values():
         cell = judged.cell
@@ -80,16 +89,18 @@ def _board(group: Group, planned: Planned | None) -> Board:
     wanted = planned or Planned(max(j.cell["planned_seeds"] for j in group.judged.values()), group.planned_networks)
     main = _parts(group)
     parts = (*main, *group.secondary)
-    frame = pd.DataFrame([_row(members, main, parts, wanted) for members in rows.values()])
+    frame = pd.DataFrame([_row(members, main, parts, wanted, chosen) for members in rows.values()])
     _tell_apart(frame)
+    _mark_equal(frame)
     _compare(frame)
     # Within an IPC the best first; the whole data (ipc 0) last; rows without a rank after those with one.
     frame["order"] = frame["ipc"].where(frame["ipc"] > 0, 1 << 30)
     frame = frame.sort_values(["modality", "order", "rank", "method"], na_position="last", kind="stable")
     presets = ", ".join(sorted({j.cell["preset"] for j in group.judged.values()}))
-    rows_of = frame.drop(columns=["order", "options", "by_seed"]).reset_index(drop=True)
+    rows_of = frame.drop(columns=["order", "options", "by_seed", "computes"]).reset_index(drop=True)
     about = {**group.about, "preset": presets}
-    return Board(about, parts, rows_of, frozenset(group.secondary), frozenset(group.plain))
+    by_seed = tuple(frame["by_seed"])
+    return Board(about, parts, rows_of, frozenset(group.secondary), frozenset(group.plain), by_seed, group.protocol)
 
 
 def _parts(group: Group) -> tuple[str, ...]:
@@ -100,7 +111,13 @@ def _parts(group: Group) -> tuple[str, ...]:
     return (*known, *sorted(found.difference(_ORDER)))
 
 
-def _row(members: Sequence[Judged], main: Sequence[str], parts: Sequence[str], wanted: Planned) -> dict[str, Any]:
+def _row(
+    members: Sequence[Judged],
+    main: Sequence[str],
+    parts: Sequence[str],
+    wanted: Planned,
+    chosen: Mapping[str, str],
+) -> dict[str, Any]:
     """One row: mean and standard deviation over all networks of all seeds, as the paper counts them.
 
     It ranks by the modality that was distilled; where a protocol scores no such thing, by the mean of what it scores.
@@ -125,7 +142,11 @@ def _row(members: Sequence[Judged], main: Sequence[str], parts: Sequence[str], w
         "n": sum(len(j.networks) for j in scored),
         "ratio": result.get("ratio"),
         "bytes": result.get("storage_bytes"),
+        "labels": result.get("labels", "hard"),
+        "chosen": next((chosen[j.cell["key"]] for j in members if j.cell["key"] in chosen), None),
         "identity": identity(cell["method"]),
+        # Empty, or absent from older records: it is but itself.
+        "computes": cell["method"].get("equals") or identity(cell["method"]),
         "options": cell["method"]["options"],
     }
     for part in parts:
@@ -174,13 +195,22 @@ def _tell_apart(frame: pd.DataFrame) -> None:
             frame.loc[index, "method"] = canonical(variant.name, {**variant.given, **more}).label
 
 
-def _winner(contenders: pd.DataFrame) -> Hashable | None:
-    """The row whose lead over every other is beyond the noise; most often there is none."""
-    for index, by_seed in contenders["by_seed"].items():
-        others = [other for i, other in contenders["by_seed"].items() if i != index]
-        if others and all(beats(by_seed, other) for other in others):
-            return index
-    return None
+def _mark_equal(frame: pd.DataFrame) -> None:
+    """Of rows that their methods declare to be one computation, all but the shortest name that one."""
+    frame["same_as"] = pd.Series([None] * len(frame), dtype="object")
+    for _, group in frame.groupby(["computes", "ipc", "modality", "distilled_with"]):
+        first = min(group.index, key=lambda index: (len(group.loc[index, "method"]), group.loc[index, "method"]))
+        frame.loc[group.index.difference([first]), "same_as"] = group.loc[first, "method"]
+
+
+def _winners(contenders: pd.DataFrame) -> list[Hashable]:
+    """The row whose lead over every other is beyond the noise, with those equal to it; most often there is none."""
+    found = []
+    for index, row in contenders.iterrows():
+        others = contenders.loc[contenders["computes"] != row["computes"], "by_seed"]
+        if len(others) and all(beats(row["by_seed"], other) for other in others):
+            found.append(index)
+    return found
 
 
 def _compare(frame: pd.DataFrame) -> None:
@@ -192,9 +222,7 @@ def _compare(frame: pd.DataFrame) -> None:
         contenders = group[group["complete"] & (group["role"] != "upper bound")]
         ranks = contenders["score"].rank(ascending=False, method="min").astype("Int64")
         frame.loc[contenders.index, "rank"] = ranks
-        winner = _winner(contenders)
-        if winner is not None:
-            frame.loc[winner, "best"] = True
+        frame.loc[_winners(contenders), "best"] = True
         baselines = group[(group["role"] == "baseline") & group["complete"]]
         for index in group.index.difference(baselines.index):
             # The baseline that was distilled with the same network where there are several.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from avbench.report.scores import Record, identity, scope
+from avbench.report.scores import Record, identity, on_test, scope
 from avbench.report.statistics import interval
 from avbench.results import RunDirectory
 
@@ -21,7 +21,7 @@ def learning_curves(directories: Iterable[RunDirectory]) -> pd.DataFrame:
     """
     judged: dict[tuple[Any, ...], list[Record]] = {}
     for record in _unique(directories, "evaluate"):
-        if record["status"] == "done":
+        if record["status"] == "done" and on_test(record):
             judged.setdefault((record["set_hash"], *scope(record)), []).append(record)
     found: dict[tuple[Any, ...], dict[int, list[float]]] = {}
     for cell in _unique(directories, "distil"):

@@ -20,7 +20,8 @@ _SPELLED = {"a": "audio", "v": "visual", "av": "AV"}
 _COUNT = "seeds × networks"
 _WIDE, _WIDE_ONLY = 100, ("ratio %", "bytes")
 _BARE = re.compile(r"[\w .,:%()/+Δ±×–-]*")
-_ALIGN = {"method": "left", "distilled": "left", "distilled with": "left"}
+_ALIGN = {"method": "left", "distilled": "left", "distilled with": "left", "labels": "left"}
+_WHERE_THEY_DIFFER = {"modality": "distilled", "distilled_with": "distilled with", "labels": "labels"}
 
 
 def _spread(mean: Any, std: Any, share: bool) -> str:
@@ -49,17 +50,13 @@ def cells(board: Board) -> tuple[list[str], list[list[str]]]:
     scored = [_header(board, part) for part in board.parts]
     headers = ["rank", "method", "ipc", *scored, "Δ baseline", _COUNT, "ratio %", "bytes"]
     # Shown only where rows differ in them.
-    extras = {
-        column: title
-        for column, title in {"modality": "distilled", "distilled_with": "distilled with"}.items()
-        if board.rows[column].nunique() > 1
-    }
+    extras = {column: title for column, title in _WHERE_THEY_DIFFER.items() if board.rows[column].nunique() > 1}
     headers[3:3] = extras.values()
     lines = []
     for row in board.rows.to_dict("records"):
         line = [
             "–" if pd.isna(row["rank"]) else str(row["rank"]),
-            row["method"],
+            named(row),
             str(row["ipc"]) if row["ipc"] else "all",
             *(_spread(row[f"{name}_mean"], row[f"{name}_std"], name not in board.plain) for name in board.parts),
             "–" if pd.isna(row["delta"]) else f"{100 * row['delta']:+.1f}",
@@ -70,6 +67,14 @@ def cells(board: Board) -> tuple[list[str], list[list[str]]]:
         line[3:3] = [row[column] for column in extras]
         lines.append(line)
     return headers, lines
+
+
+def named(row: Mapping[Any, Any]) -> str:
+    """The method, the row that it equals by construction, and what was chosen for it."""
+    # What is missing is None or NaN, by the version of pandas.
+    equal = f" ≡ {row['same_as']}" if isinstance(row["same_as"], str) else ""
+    chosen = f" ({row['chosen']})" if isinstance(row["chosen"], str) else ""
+    return f"{row['method']}{equal}{chosen}"
 
 
 def _count(row: Mapping[Any, Any]) -> str:
@@ -84,18 +89,18 @@ def to_markdown(boards: Sequence[Board]) -> str:
     parts = []
     for board in boards:
         headers, lines = cells(board)
-        safe = [[_safe(text) for text in line] for line in lines]
+        safe = [[escaped(text) for text in line] for line in lines]
         for line, best in zip(safe, board.rows["best"], strict=True):
             if best:
                 line[headers.index("method")] = f"**{line[headers.index('method')]}**"
         align = [_ALIGN.get(name, "right") for name in headers]
         table = tabulate(safe, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
-        heading = " · ".join(_safe(part) for part in board.title.split(" · "))
+        heading = " · ".join(escaped(part) for part in board.title.split(" · "))
         parts.append(f"### {heading}\n\n{table}\n")
     return "\n".join(parts)
 
 
-def _safe(text: str) -> str:
+def escaped(text: str) -> str:
     """``text`` so that Markdown shows it as it is: bare where nothing in it means anything, else as code."""
     if _BARE.fullmatch(text):
         return text
@@ -148,11 +153,11 @@ def render_curves(frame: pd.DataFrame, format: str) -> str:
             method, ipc, part = map(str, names)
             spreads = [_spread(mean, std, True) for mean, std in zip(row["mean"], row["std"], strict=True)]
             at = dict(zip(row["step"], spreads, strict=True))
-            lines.append([_safe(method), ipc, _SPELLED.get(part, part), *(at.get(step, "–") for step in steps)])
+            lines.append([escaped(method), ipc, _SPELLED.get(part, part), *(at.get(step, "–") for step in steps)])
         headers = ["method", "ipc", "scored %", *(f"step {step}" for step in steps)]
         align = [_ALIGN.get(name, "right") for name in headers]
         table = tabulate(lines, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
-        parts.append(f"### {' · '.join(_safe(str(each)) for each in about)}\n\n{table}\n")
+        parts.append(f"### {' · '.join(escaped(str(each)) for each in about)}\n\n{table}\n")
     return "\n".join(parts)
 
 

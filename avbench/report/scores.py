@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from avbench.jobs import configuration
 from avbench.results import RunDirectory
 
 Record = Mapping[str, Any]
@@ -14,9 +15,7 @@ BoardKey = tuple[Hashable, ...]
 
 def identity(reference: Mapping[str, Any]) -> str:
     """What a plugin reference means, however its user spelled it."""
-    options = sorted(reference["options"].items())
-    plain = reference["name"].rpartition(":")[2]
-    return f"{reference['distribution']}:{plain}/{reference['version']}/{options}"
+    return configuration(reference)
 
 
 @dataclass
@@ -41,6 +40,7 @@ class Group:
         planned_networks: the most networks that any evaluation was planned with.
         plain: parts that are numbers, not shares of one.
         secondary: parts of other metrics than the one that ranks, ``"R@5 a→v"``; those of that one are bare, ``"a"``.
+        protocol: the protocol's reference, with its options.
     """
 
     about: dict[str, Any]
@@ -48,10 +48,21 @@ class Group:
     planned_networks: int = 0
     plain: set[str] = field(default_factory=set)
     secondary: list[str] = field(default_factory=list)
+    protocol: Record = field(default_factory=dict)
 
 
-def collect(directories: Iterable[RunDirectory], only: set[str] | None) -> list[Group]:
-    """The groups of all directories; a cell or network that several of them hold counts once."""
+def on_test(evaluation: Record) -> bool:
+    """Whether an evaluation counts on boards; those on the validation split chose a value and show nothing."""
+    return bool(evaluation.get("split", "test") == "test")
+
+
+def collect(directories: Iterable[RunDirectory], only: set[str] | None, tried: Set[str] = frozenset()) -> list[Group]:
+    """The groups of all directories; a cell or network that several of them hold counts once.
+
+    Args:
+        only: keys of the cells to keep; ``None`` keeps all.
+        tried: keys of cells whose failures are not shown.
+    """
     cells: dict[str, dict[str, Any]] = {}
     evaluations: dict[str, dict[str, Any]] = {}
     for directory in directories:
@@ -59,14 +70,15 @@ def collect(directories: Iterable[RunDirectory], only: set[str] | None) -> list[
             known = cells.get(record["key"])
             if (only is None or record["key"] in only) and (known is None or known["status"] != "done"):
                 cells[record["key"]] = record
-        for record in directory.records("evaluate"):
+        for record in filter(on_test, directory.records("evaluate")):
             known = evaluations.get(record["key"])
             if known is None or known["status"] != "done":
                 evaluations[record["key"]] = record
+    cells = {key: cell for key, cell in cells.items() if cell["status"] == "done" or key not in tried}
     by_set = _by_set(cells.values())
     groups: dict[BoardKey, Group] = {}
     for record in evaluations.values():
-        _add(groups, record, by_set, cells)
+        _add(groups, record, by_set, cells, tried)
     _add_failed_cells(groups, cells.values())
     return list(groups.values())
 
@@ -90,12 +102,14 @@ def _add(
     record: Record,
     by_set: Mapping[tuple[Hashable, ...], list[Record]],
     cells: Mapping[str, Record],
+    tried: Set[str],
 ) -> None:
     done = record["status"] == "done"
     if done:
         made = by_set.get((record["set_hash"], *scope(record)), [])
     else:
-        made = [cells[record["distil_key"]]] if record["distil_key"] in cells else []
+        known = record["distil_key"] in cells and record["distil_key"] not in tried
+        made = [cells[record["distil_key"]]] if known else []
     if not made:
         return
     key = (
@@ -103,7 +117,7 @@ def _add(
         record["precision"],
         *(identity(record[part]) for part in ("protocol", "evaluated_architecture", "fusion")),
     )
-    group = groups.setdefault(key, Group(_about(record)))
+    group = groups.setdefault(key, Group(_about(record), protocol=record["protocol"]))
     group.planned_networks = max(group.planned_networks, record["planned_networks"])
     group.about["metric"] = record["result"]["primary"] if done else group.about["metric"]
     for cell in made:

@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from avbench.configure import reconstruct
-from avbench.data.samples import TestSet
+from avbench.data.samples import TestSet, ValSet
 from avbench.desk import Desk, TaskError, dtype_of
 from avbench.distilled import DistilledSet, LearnedSet, SelectedSet, load
 from avbench.errors import RequestError
@@ -20,6 +21,7 @@ from avbench.jobs import EvaluateTask, PrerequisiteTask, trained_network_key
 from avbench.prerequisite import TrainedNetwork
 from avbench.protocols.base import EvaluationContext, Weights
 from avbench.tasks.prerequisites import keep_tensors, read_tensors
+from avbench.weights import kept_weights
 
 
 def evaluate(desk: Desk, task: EvaluateTask) -> None:
@@ -46,7 +48,9 @@ def evaluate(desk: Desk, task: EvaluateTask) -> None:
         metrics = [asdict(metric) for metric in protocol.metrics]
         result = {"primary": protocol.metrics[0].name, "metrics": metrics, **work.result()}
         _check_result(result, task)
-        desk.succeed(task, key, before_s + time.monotonic() - started, {"set_hash": set_hash, "result": result})
+        found_on = {} if task.split == "test" else {"split": task.split}
+        facts = {"set_hash": set_hash, **found_on, "result": result}
+        desk.succeed(task, key, before_s + time.monotonic() - started, facts)
     except Exception as error:
         desk.fail(task, key, time.monotonic() - started, error)
 
@@ -77,7 +81,7 @@ def _judging(desk: Desk, task: EvaluateTask, found: DistilledSet) -> EvaluationC
     context = EvaluationContext(
         dataset=info,
         samples=found.samples(train),
-        test=TestSet(desk.store(cell), desk.device, dtype_of(cell)),
+        test=_judged_on(desk, task),
         modality=cell.modality,
         architecture=reconstruct("architectures", task.judged_by.architecture).build(),
         fusion=reconstruct("fusions", task.judged_by.fusion).build(),
@@ -87,11 +91,18 @@ def _judging(desk: Desk, task: EvaluateTask, found: DistilledSet) -> EvaluationC
         dtype=dtype_of(cell),
         micro_batch=desk.micro_batch(cell),
         step_size=found.step_size if isinstance(found, LearnedSet) else None,
+        given=partial(kept_weights, desk.directory),
     )
     if not is_whole:
         return context
     trained = _TrainedNetworks(desk, task)
     return replace(context, recall=trained.recall, keep=trained.keep)
+
+
+def _judged_on(desk: Desk, task: EvaluateTask) -> TestSet:
+    """The split to judge on. To a protocol both are alike; where a value is chosen the test split is never opened."""
+    split = {"test": TestSet, "val": ValSet}[task.split]
+    return cast(TestSet, split(desk.store(task.cell), desk.device, dtype_of(task.cell)))
 
 
 class _TrainedNetworks:

@@ -8,7 +8,7 @@ pairs with l² of them packed into one (appendix B).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from avbench.api import LossWeights, RequestError, Setting, Sourced, option, sourced, weighted_loss
@@ -39,6 +39,16 @@ class AVDDConfig(MatchingConfig):
     def weights(self) -> LossWeights:
         return LossWeights(self.base, self.icm, self.cgm, self.scmm, self.rscmm)
 
+    @property
+    def times(self) -> float | None:
+        """How many times DM's gradient this one's is; ``None`` where the loss is another than DM's.
+
+        |R̄a − S̄a + R̄v − S̄v|² + |R̄a − S̄a − (R̄v − S̄v)|² = 2·base (the parallelogram law), so at λ_ICM = λ_CGM = λ
+        the loss of Eq. 10 is (base's weight + 2λ)·base.
+        """
+        equal = self.icm == self.cgm and self.scmm == self.rscmm == 0
+        return self.base + 2 * self.icm if equal and self.base + 2 * self.icm > 0 else None
+
 
 class AudioVisualDistillation(MatchingMethod):
     """Distribution matching with joint audio-visual losses (AVDD)."""
@@ -65,13 +75,39 @@ class AudioVisualDistillation(MatchingMethod):
     def controls(cls, config: AVDDConfig) -> Sequence[str]:
         """DM from the same start: with its own step, and with the step at which the two are one method."""
         same_start = f"init={config.init},factor={config.factor}"
-        return (f"dm[{same_start}]", f"dm[{same_start},match=avdd]")
+        own, times = f"dm[{same_start}]", config.times
+        if times is None:
+            return (own,)
+        if config.base == 1 and config.icm in LAMBDA_BY_IPC.values():
+            return (own, f"dm[{same_start},match=avdd]")
+        return (own, f"dm[{same_start},{','.join(f'{name}={rate}' for name, rate in scaled(config, times).items())}]")
+
+    @classmethod
+    def equals(cls, config: AVDDConfig, setting: Setting) -> str | None:
+        return None if config.times is None else as_dm(config, config.times)
 
     def step(self, k: int) -> Mapping[str, float]:
         draw = self.real.at(k)  # ψ_θa, ψ_θv, A_ω and R̄a, R̄v (C, D)
         loss = self.items.match(draw, lambda R, S: weighted_loss(R, S, self.config.weights))  # Eq. 10, summed over c
         self.items.update()
         return {"loss": loss}
+
+
+def scaled(config: MatchingConfig, times: float) -> dict[str, float]:
+    """The options for ``times`` the learning rates: one where they agree, so that dm[lr=4.2] is known as it stands."""
+    # Twelve digits: 0.1 × 21 is 2.1, whatever its last bit.
+    rates = {name: float(f"{rate * times:.12g}") for name, rate in config.rates().items()}
+    return {"lr": rates["a"]} if rates["a"] == rates["v"] else {"lr_audio": rates["a"], "lr_visual": rates["v"]}
+
+
+def as_dm(config: MatchingConfig, times: float) -> str:
+    """DM with ``config``'s start, draws and optimiser, and ``times`` its learning rates: with every option.
+
+    Under SGD with momentum, no decay and no clipping, a loss ``times`` as large is a step ``times`` as long.
+    """
+    options = {each.name: getattr(config, each.name) for each in fields(MatchingConfig)}
+    options |= {"lr": MatchingConfig.lr, "lr_audio": None, "lr_visual": None, **scaled(config, times)}
+    return f"dm[{','.join(f'{name}={value}' for name, value in options.items())}]"
 
 
 def quick_steps(setting: Setting) -> Mapping[str, Sourced[Any]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from avbench.api import Context, LossWeights, Setting, Sourced, option, weighted_loss
-from avbench_methods.avdd import published_lambda, quick_steps
+from avbench_methods.avdd import as_dm, published_lambda, quick_steps
 from avbench_methods.matching import MatchingConfig, MatchingMethod
 
 
@@ -42,6 +42,11 @@ class DistributionMatching(MatchingMethod):
     @classmethod
     def defaults(cls, setting: Setting) -> Mapping[str, Sourced[Any]]:
         return quick_steps(setting)
+
+    @classmethod
+    def equals(cls, config: DMConfig, setting: Setting) -> str | None:
+        """DM with its learning rates written out in one way, which is what AVDD at equal λ equals, too."""
+        return as_dm(config, 1 + 2 * published_lambda(setting.ipc) if config.match == "avdd" else 1)
 
     def step(self, k: int) -> Mapping[str, float]:
         draw = self.real.at(k)  # ψ_θ, A_ω and R̄ (C, D) of each modality

@@ -33,7 +33,7 @@ from packages import avbench
         ({"--dataset": "arrays"}, "avbench prepare arrays --source"),
         ({"--arch": "convnett"}, "convnet"),
         ({"--arch": "convnet[visual_depth=9]"}, "do not fit"),
-        ({"--protocol": "recognition[batch=0]"}, "at least 1"),
+        ({"--protocol": "recognition-code[batch=0]"}, "at least 1"),
         ({"--set": "avdd.lr=3"}, "the grid does not use 'avdd'"),
         ({"--set": "lr=3"}, "PLUGIN.OPTION=VALUE"),
         ({"--preset": "fast"}, "--preset"),

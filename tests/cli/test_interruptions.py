@@ -26,7 +26,7 @@ def start(data: Path, out: Path) -> subprocess.Popen[str]:
         stdin=subprocess.DEVNULL,
         text=True,
         # Where the tests run in the background SIGINT is ignored, and children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
 
 

@@ -411,7 +411,7 @@ def test_experts_are_shared_over_seeds_ipcs_modalities_protocols_and_fusions(ben
     assert len(plan.prerequisites) == len(titles) == 4
     assert titles == {f"{which} expert {i} for small1" for which in ("audio", "visual") for i in (0, 1)}
     keys = {task.key for task in plan.prerequisites}
-    judged = bench.plan(protocols=parse_variants("recognition[epochs=2]", "--protocol"))
+    judged = bench.plan(protocols=parse_variants("recognition-code[epochs=2]", "--protocol"))
     assert {task.key for task in judged.prerequisites} == keys
     wider = bench.plan(settings={**bench.SETTINGS, "convnet": {"width": "5"}})
     assert not keys & {task.key for task in wider.prerequisites}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from avbench.errors import RequestError
 from avbench.nets.fusion import Ensemble
 from avbench.options import resolve
 from avbench.protocols.recognition import (
+    PaperConfig,
     QuickConfig,
     Recognition,
     RecognitionConfig,
@@ -102,8 +104,12 @@ def test_thirty_epochs_have_eleven_ten_and_nine_at_each_rate(small, rates: list)
         assert lr == pytest.approx([lr[0], lr[0] / 10, lr[0]])
 
 
-def test_the_paper_s_text_is_reachable_by_options(small, rates: list) -> None:
-    options = {"milestones": (1 / 3, 2 / 3), "lr_classifier": 1e-4}
+def test_recognition_paper_has_ten_epochs_at_each_rate_and_the_text_s_classifier_rate(small, rates: list) -> None:
+    paper = PaperConfig()
+    assert replace(paper, lr_classifier=1e-3, milestones=(11 / 30, 21 / 30)) == PaperConfig(
+        **asdict(RecognitionConfig())
+    )
+    options = {"milestones": paper.milestones, "lr_classifier": paper.lr_classifier}
     weights(training(small, count=4, epochs=30, batch=32, **options), 30)
     assert [round(lr[2] / 1e-4, 9) for lr in rates] == [1.0] * 10 + [0.1] * 10 + [0.01] * 10
 
@@ -212,4 +218,4 @@ def test_published_defaults() -> None:
 )
 def test_impossible_options_are_refused(options: dict) -> None:
     with pytest.raises(RequestError):
-        resolve(RecognitionConfig, "recognition", [(options, "test")])
+        resolve(RecognitionConfig, "recognition-code", [(options, "test")])

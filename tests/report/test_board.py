@@ -19,6 +19,10 @@ def reference(name: str, label: str = "", version: int = 1, **options: Any) -> d
     return {"name": name, "label": label or name, "version": version, "options": options, **common}
 
 
+#: What tells no cell from another: how it is spelled, what its record says besides, how it is judged.
+_BESIDES = ("label", "preset", "protocol_version", "equals", "bytes", "labels", "augment", "split")
+
+
 class Grid:
     """Writes records as workers do."""
 
@@ -29,7 +33,7 @@ class Grid:
         self, method: str, seed: int, scores: list[float], *, ipc: int = 1, planned: int = 2, **changes: Any
     ) -> None:
         """One cell, and its evaluation where there are scores."""
-        facts = {name: value for name, value in changes.items() if name not in ("label", "preset", "protocol_version")}
+        facts = {name: value for name, value in changes.items() if name not in _BESIDES}
         if method == "random":  # a selection depends on no option
             facts.pop("lr", None)
         key = f"{method}-{seed}-{ipc}-{'-'.join(f'{k}{v}' for k, v in sorted(facts.items()))}"
@@ -40,7 +44,10 @@ class Grid:
             "modality": "av",
             "precision": changes.get("precision", "float32"),
             "preset": changes.get("preset", "quick"),
-            "method": reference(method, changes.get("label", ""), lr=changes.get("lr", 0.2)),
+            "method": {
+                **reference(method, changes.get("label", ""), lr=changes.get("lr", 0.2)),
+                "equals": changes.get("equals", ""),
+            },
             "role": role,
             "ipc": ipc,
             "architecture": reference("convnet", width=changes.get("width", 16)),
@@ -51,12 +58,20 @@ class Grid:
             error = {"phase": "step 3", "reason": "not finite", "type": "TaskError"}
             self.directory.write_record("distil", key, {"status": "failed", "error": error, **common})
             return
-        result = {"content_hash": key, "ratio": 0.01, "storage_bytes": 1234}
+        result = {"content_hash": key, "ratio": 0.01, "storage_bytes": changes.get("bytes", 1234)}
+        result |= {"labels": changes["labels"]} if "labels" in changes else {}
         self.directory.write_record("distil", key, {"status": "done", "result": result, **common})
+        augment = changes.get("augment", "color")
         judged = {
             "set_hash": result["content_hash"],
             "planned_networks": len(scores),
-            "protocol": reference("recognition", version=changes.get("protocol_version", 1)),
+            "protocol": reference(
+                "recognition",
+                f"recognition[augment={augment}]" if augment != "color" else "",
+                version=changes.get("protocol_version", 1),
+                augment=augment,
+                epochs=30,
+            ),
             "evaluated_architecture": reference("convnet"),
             "fusion": reference("ensemble"),
             "distil_key": key,
@@ -66,7 +81,8 @@ class Grid:
                 "networks": [{"index": i, "accuracy": {"av": s, "a": s / 2}} for i, s in enumerate(scores)],
             },
         }
-        judged_key = f"{key}-{len(scores)}-{changes.get('protocol_version', 1)}"
+        judged_key = f"{key}-{len(scores)}-{changes.get('protocol_version', 1)}-{augment}"
+        judged |= {"split": changes["split"]} if "split" in changes else {}
         self.directory.write_record("evaluate", judged_key, {"status": "done", **common, **judged})
 
     def boards(self) -> list[Board]:
@@ -222,3 +238,63 @@ def test_json_holds_missing_values_as_null(grid: Grid) -> None:
     (found,) = json.loads(render(grid.boards(), "json"))
     assert found["rows"][0]["delta"] is None
     assert found["board"]["fingerprint"] == "f1"
+
+
+def test_rows_that_are_one_computation_are_marked_and_do_not_take_the_win_from_each_other(grid: Grid) -> None:
+    for seed, noise in enumerate((0.0, 0.01, 0.02)):
+        same = {"equals": "avbench:dm/1/[lr=4.2]", "planned": 3}
+        grid.add("random", seed, [0.2 + noise], planned=3)
+        grid.add("avdd", seed, [0.8 + 2 * noise], **same)
+        grid.add("dm", seed, [0.8 + 2 * noise], label="dm[match=avdd]", lr=0.3, **same)
+        grid.add("dm", seed, [0.5 + noise], planned=3)
+    (board,) = grid.boards()
+    rows = board.rows.set_index("method")
+    assert rows.loc["dm[match=avdd]", "same_as"] == "avdd"
+    assert [name for name, best in rows["best"].items() if best] == ["avdd", "dm[match=avdd]"]
+    assert "dm[match=avdd] ≡ avdd" in render([board], "md")
+    assert render([board], "md").count("≡") == 1
+
+
+def test_an_equal_that_is_spelled_out_on_the_board_is_recognised(grid: Grid) -> None:
+    """The one row declares the other's configuration, which itself declares nothing."""
+    grid.add("dm", 0, [0.5], planned=1, label="dm[lr=4.2]", lr=4.2)
+    (board,) = grid.boards()
+    grid.add("avdd", 0, [0.5], planned=1, equals=board.rows["identity"].iloc[0])
+    (board,) = grid.boards()
+    assert board.rows.set_index("method").loc["dm[lr=4.2]", "same_as"] == "avdd"
+
+
+def test_labels_are_shown_where_rows_differ_in_them_and_are_hard_where_nothing_is_said(grid: Grid) -> None:
+    grid.add("dm", 0, [0.5], planned=1)
+    (board,) = grid.boards()
+    assert "labels" not in render([board], "md")
+    grid.add("mtt", 0, [0.6], planned=1, labels="soft")
+    (board,) = grid.boards()
+    assert dict(zip(board.rows["method"], board.rows["labels"], strict=True)) == {"dm": "hard", "mtt": "soft"}
+    assert "| soft " in render([board], "md") and "| hard " in render([board], "md")
+
+
+def test_what_was_judged_on_the_validation_split_is_on_no_board(grid: Grid) -> None:
+    grid.add("dm", 0, [0.5], planned=1)
+    grid.add("dm", 0, [0.9, 0.9], planned=1, split="val")
+    grid.add("dm", 0, [0.9], planned=1, lr=4.2, split="val")
+    (board,) = grid.boards()
+    (row,) = board.rows.to_dict("records")
+    assert (row["av_mean"], row["n"]) == (pytest.approx(0.5), 1)
+
+
+def test_a_chosen_value_is_marked_and_a_value_that_failed_when_tried_is_no_row(grid: Grid) -> None:
+    grid.add("dm", 0, [0.5], planned=1, label="dm[lr=4.2]", lr=4.2)
+    grid.add("dm", 0, [], planned=1, label="dm[lr=100]", lr=100.0)
+    choice = {
+        "status": "done",
+        "option": "lr",
+        "chosen_on": "validation",
+        "chosen_cells": ["dm-0-1-lr4.2"],
+        "values": [{"cells": ["dm-0-1-lr4.2"]}, {"cells": ["dm-0-1-lr100.0"]}],
+    }
+    assert len(grid.boards()[0].rows) == 2
+    grid.directory.write_record("tuning", "t", choice)
+    (row,) = grid.boards()[0].rows.to_dict("records")
+    assert row["chosen"] == "lr chosen on validation"
+    assert "dm[lr=4.2] (lr chosen on validation)" in render(grid.boards(), "md")
