@@ -17,12 +17,14 @@ def leaderboard(
     format: str = typer.Option("md", help="md, json or csv."),
     curves: bool = typer.Option(False, help="Accuracy by distillation step, from runs with --snapshots."),
     fairness: bool = typer.Option(False, help="Gains against real samples of equal storage and the whole data."),
+    against: str = typer.Option("", help="Compare every row with this method, in pairs over shared seeds."),
     output: Path | None = typer.Option(None, "-o", "--output", help="Write here instead of to stdout."),
 ) -> None:
     """Render the leaderboard of one or several run directories."""
     from avbench.errors import RequestError, nearest
     from avbench.report.board import build_boards
     from avbench.report.curves import learning_curves
+    from avbench.report.pairs import compare, render_pairs
     from avbench.report.render import FORMATS, render, render_curves
     from avbench.results import RunDirectory
 
@@ -33,8 +35,8 @@ def leaderboard(
             raise RequestError(f"{directory} is not a run directory: give the folder of avbench run --out.")
     found = [RunDirectory(directory) for directory in directories]
     places = ", ".join(str(directory) for directory in directories)
-    if curves and fairness:
-        raise RequestError("--curves and --fairness are two tables: ask for one at a time.")
+    if sum((curves, fairness, bool(against))) > 1:
+        raise RequestError("--curves, --fairness and --against are tables of their own: ask for one at a time.")
     if curves:
         frame = learning_curves(found)
         if frame.empty:
@@ -44,7 +46,10 @@ def leaderboard(
         boards = build_boards(found)
         if not boards:
             raise RequestError(f"no finished evaluation under {places}: run avbench run --out there first.")
-        text = _fairness(boards, format, places) if fairness else render(boards, format)
+        if against:
+            text = render_pairs(compare(boards, against), format)
+        else:
+            text = _fairness(boards, format, places) if fairness else render(boards, format)
     _write(text, output, format)
 
 

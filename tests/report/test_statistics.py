@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+from avbench.errors import RequestError
+from avbench.report.board import Board
+from avbench.report.pairs import compare, render_pairs
 from avbench.report.statistics import beats, interval, paired
 
 
@@ -60,3 +64,19 @@ def test_without_a_difference_nobody_wins_more_often_than_one_time_in_forty() ->
     for _ in range(2000):
         wins += beats(dict(enumerate(rng.normal(0.7, 0.05, 5))), dict(enumerate(rng.normal(0.7, 0.05, 5))))
     assert wins / 2000 <= 0.035
+
+
+def test_a_comparison_pairs_rows_of_one_ipc_and_says_what_it_is_worth() -> None:
+    rows = pd.DataFrame({"method": ["good", "plain", "noisy", "plain"], "ipc": [1, 1, 1, 10], "modality": ["av"] * 4})
+    by_seed = ({0: 0.8, 1: 0.91, 2: 0.7}, {0: 0.7, 1: 0.8, 2: 0.6}, {0: 0.9, 1: 0.5, 2: 0.7}, {0: 0.9})
+    about = dict.fromkeys(
+        ("dataset", "protocol", "protocol_version", "architecture", "fusion", "precision", "preset"), "x"
+    )
+    board = Board({**about, "fingerprint": "f" * 12}, ("av",), rows, by_seed=by_seed)
+    found = compare([board], "plain").set_index("method")
+    assert found["verdict"].to_dict() == {"good": "better", "noisy": "inside the noise"}
+    assert found.loc["good", "difference"] == pytest.approx(0.31 / 3)
+    assert compare([board], "good").set_index("method").loc["plain", "verdict"] == "worse"
+    assert "+10.3 ± 1.4 |" in render_pairs(compare([board], "plain"), "md")
+    with pytest.raises(RequestError, match="did you mean 'plain'"):
+        compare([board], "plan")
