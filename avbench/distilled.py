@@ -27,10 +27,12 @@ from torch.utils.data import Dataset as TorchDataset
 
 from avbench.data.samples import Samples, TensorSamples, TrainSet
 from avbench.data.store import StoreInfo, open_store
-from avbench.distill.factor import decode
+from avbench.distill.factor import decode, decode_rows
 from avbench.errors import RequestError
 
 FORMAT = 1
+#: Beyond this the samples of packed items are decoded as they are asked for.
+_DECODE_AT_ONCE_BYTES = 1 << 30
 #: A learned step size is stored to train on: one float32.
 _STEP_SIZE_BYTES = 4
 _JSON, _TENSORS = "distilled.json", "distilled.safetensors"
@@ -166,8 +168,11 @@ class LearnedSet(DistilledSet):
 
     def _decoded(self, device: torch.device, dtype: torch.dtype, decoded: bool) -> TensorSamples:
         factor = self.factor if decoded else 1
-        tensors = {name: decode(items.detach().to(device, dtype), factor) for name, items in self.items.items()}
-        return TensorSamples(tensors, self.labels.repeat_interleave(factor**2))
+        items = {name: tensor.detach().to(device, dtype) for name, tensor in self.items.items()}
+        labels = self.labels.repeat_interleave(factor**2)
+        if factor > 1 and factor**2 * sum(t.nbytes for t in items.values()) > _DECODE_AT_ONCE_BYTES:
+            return _Packed(items, labels, factor)
+        return TensorSamples({name: decode(tensor, factor) for name, tensor in items.items()}, labels)
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,21 @@ class SelectedSet(DistilledSet):
                 f"{self.dataset.fingerprint[:12]}, the store at hand has {train.info.fingerprint[:12]}."
             )
         return _Rows(train, self.rows.numpy().astype(np.int64))
+
+
+class _Packed(TensorSamples):
+    """Packed items whose samples are decoded batch by batch: together they would take l² times the memory."""
+
+    def __init__(self, items: dict[str, Tensor], labels: Tensor, factor: int) -> None:
+        super().__init__(items, labels)
+        self._factor = factor
+
+    def batch(self, rows: np.ndarray[Any, np.dtype[np.int64]], modality: str) -> dict[str, Tensor]:
+        chosen = torch.from_numpy(rows)
+        return {
+            name: decode_rows(self.tensors[name], self._factor, chosen.to(self.tensors[name].device))
+            for name in modality
+        }
 
 
 class _Rows(Samples):

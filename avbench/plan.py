@@ -17,6 +17,10 @@ from avbench.grid import Planned, Request, expand
 from avbench.jobs import Cell, DistilTask, EvaluateTask, Job, PrerequisiteTask, Task
 from avbench.results import RunDirectory, has_snapshots, hash_in
 
+#: Items of cells that share a job, in float32. Each takes three times that with momentum and gradient, and a GPU of
+#: 24 GiB is to hold them beside a network and a micro-batch (docs/budget.md).
+_JOB_ITEM_BYTES = 4 << 30
+
 __all__ = ["Plan", "Request", "make_plan"]
 
 
@@ -68,7 +72,7 @@ def plan_cells(
     infos = {info.name: info for info in datasets}
     jobs = [
         *_prerequisite_jobs(planned, state),
-        *_distil_jobs(planned, state),
+        *_distil_jobs(planned, state, infos),
         *_evaluate_jobs(planned, state),
     ]
     return Plan(
@@ -154,8 +158,8 @@ def _prerequisite_jobs(planned: list[Planned], state: _State) -> list[Job]:
     return jobs
 
 
-def _distil_jobs(planned: list[Planned], state: _State) -> list[Job]:
-    """Cells that share their steps run together; light ones (mere selections) are bundled."""
+def _distil_jobs(planned: list[Planned], state: _State, infos: Mapping[str, StoreInfo]) -> list[Job]:
+    """Cells that share their steps run together, as far as their items fit; light ones are bundled."""
     groups: dict[Hashable, list[Planned]] = {}
     for index, p in enumerate(planned):
         cell = p.cell
@@ -171,12 +175,35 @@ def _distil_jobs(planned: list[Planned], state: _State) -> list[Job]:
             groups.setdefault(group, []).append(p)
     jobs = []
     for members in groups.values():
-        size = members[0].bundle if members[0].light else len(members)
-        for start in range(0, len(members), size):
-            part = members[start : start + size]
+        if members[0].light:
+            size = members[0].bundle
+            parts = [members[start : start + size] for start in range(0, len(members), size)]
+        else:
+            parts = _within_memory(members, infos)
+        for part in parts:
             needs = frozenset(key for p in part for key in p.cell.prerequisites.values()) - state.done
             jobs.append(Job(tuple(p.task for p in part), needs))
     return jobs
+
+
+def _within_memory(members: list[Planned], infos: Mapping[str, StoreInfo]) -> list[list[Planned]]:
+    """Cut cells into jobs whose items take at most :data:`_JOB_ITEM_BYTES`; a larger cell has a job of its own."""
+    parts: list[list[Planned]] = []
+    taken = 0
+    for p in members:
+        own = _item_bytes(p.cell, infos)
+        if not parts or taken + own > _JOB_ITEM_BYTES:
+            parts.append([])
+            taken = 0
+        parts[-1].append(p)
+        taken += own
+    return parts
+
+
+def _item_bytes(cell: Cell, infos: Mapping[str, StoreInfo]) -> int:
+    """What the items of a cell take as float32."""
+    info = infos[cell.dataset]
+    return sum(4 * prod(info.shape(name)) for name in cell.modality) * cell.ipc * len(info.classes)
 
 
 def _evaluate_jobs(planned: list[Planned], state: _State) -> list[Job]:
@@ -213,7 +240,5 @@ def _disk_bytes(task: Task, infos: Mapping[str, StoreInfo]) -> int:
         return record
     if isinstance(task, PrerequisiteTask):
         return record + (8 << 20)  # a network; trajectories take several times as much
-    info = infos[task.cell.dataset]
-    item = sum(4 * prod(info.shape(name)) for name in task.cell.modality)
     # A checkpoint holds items and momentum beside the finished set.
-    return record + 3 * item * task.cell.ipc * len(info.classes)
+    return record + 3 * _item_bytes(task.cell, infos)

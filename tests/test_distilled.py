@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -308,3 +309,19 @@ def test_an_altered_step_size_is_refused(small, tmp_path: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "step_size": {"a": 0.25}}))
     with pytest.raises(RequestError, match="do not match the description's content hash"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_set_too_large_to_decode_at_once_gives_the_same_samples(
+    small: Any, factor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = small.stores[3].info
+    items = {name: torch.randn(4, *info.shape(name), generator=torch.Generator().manual_seed(0)) for name in "av"}
+    made = LearnedSet(info, "av", torch.arange(4), items, factor)
+    train = TrainSet(small.stores[3], small.CPU)
+    rows = np.array([3, 0, 4 * factor**2 - 1, 5])
+    whole = made.samples(train).batch(rows, "av")
+    monkeypatch.setattr("avbench.distilled._DECODE_AT_ONCE_BYTES", 0)
+    lazily = made.samples(train)
+    assert len(lazily) == 4 * factor**2
+    assert all(torch.equal(lazily.batch(rows, "av")[name], whole[name]) for name in "av")

@@ -85,3 +85,14 @@ def test_networks_are_tried_once_a_configuration(small: Small, tmp_path: Path, m
     wanted = request_for(small, "random,herding,dm,avdd", architectures="convnet,convnet[width=8]")
     make_plan(wanted, RunDirectory(tmp_path))
     assert tried == ["convnet", "convnet[width=8]"]
+
+
+def test_cells_share_a_job_only_as_far_as_their_items_fit(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(parse_variants("dm,avdd[init=random]", "--method"), (small.stores[1].info,), (1, 2), seeds=1)
+    together = [job for job in make_plan(request, RunDirectory(tmp_path)).jobs if job.kind == "distil"]
+    assert len(together) == 1 and len(together[0].tasks) == 4
+    monkeypatch.setattr("avbench.plan._JOB_ITEM_BYTES", 4 * 2 * 4 * (16 * 24 + 16 * 16))  # ipc 2, or 1 and 1
+    apart = [job for job in make_plan(request, RunDirectory(tmp_path)).jobs if job.kind == "distil"]
+    assert [len(job.tasks) for job in apart] == [1, 1, 1, 1]

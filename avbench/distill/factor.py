@@ -46,6 +46,17 @@ def pack(samples: Tensor, factor: int) -> Tensor:
     return packed
 
 
+def decode_rows(items: Tensor, factor: int, rows: Tensor) -> Tensor:
+    """The samples ``rows`` of what :func:`decode` gives, without decoding the others: (len(rows), C, H, W)."""
+    size = (items.shape[-2], items.shape[-1])
+    found = torch.empty((len(rows), *items.shape[1:]), dtype=items.dtype, device=items.device)
+    for number, (lines, columns) in enumerate(_cells(size, factor)):
+        mine = (rows % factor**2 == number).nonzero().flatten()
+        if len(mine):
+            found[mine] = _resize(items[rows[mine] // factor**2][..., lines, columns], size)
+    return found
+
+
 def decode(items: Tensor, factor: int) -> Tensor:
     """Cut (n, C, H, W) into cells and enlarge each: (n·l², C, H, W), an item's cells side by side."""
     if factor == 1:

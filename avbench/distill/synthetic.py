@@ -59,28 +59,36 @@ class SyntheticItems:
         items_at_once = max(1, self.context.micro_batch // self.factor**2)
         runs = spans(self._item_class, items_at_once, per_sample)
         sums = MeanAccumulator(len(self.context.classes), self.context.device)
-        kept: dict[str, Tensor] = {}
+        kept: dict[str, tuple[Tensor, Tensor]] = {}
         for start, stop in runs:
             with torch.set_grad_enabled(len(runs) == 1):
                 for name in self.items:
-                    z = self._embed(draw, name, start, stop)  # (B·l², D)
+                    leaf, z = self._embed(draw, name, start, stop)  # (B, …), (B·l², D)
                     sums.add(name, z.detach(), self._sample_class(start, stop))
                     if len(runs) == 1:
-                        kept[name] = z
+                        kept[name] = leaf, z
         means = {name: m.requires_grad_(True) for name, m in sums.means(self._counts, self.context.dtype).items()}
         total = losses(draw.means, means).sum()
         # A loss may leave one modality out; its gradient is then zero.
         slopes = torch.autograd.grad(total, list(means.values()), materialize_grads=True)
         for name, slope in zip(means, slopes, strict=True):  # slope ∂loss/∂S̄ (C, D)
+            gradient = torch.empty_like(self.items[name])  # (C·ipc, …)
             for start, stop in runs:
-                z = kept.pop(name) if kept else self._embed(draw, name, start, stop)
-                z.backward(self._spread(slope, start, stop))  # type: ignore[no-untyped-call]
+                leaf, z = kept.pop(name) if kept else self._embed(draw, name, start, stop)
+                (gradient[start:stop],) = torch.autograd.grad(z, leaf, self._spread(slope, start, stop))
+            self.items[name].grad = gradient
         return float(total.detach())
 
-    def _embed(self, draw: StepDraw, name: str, start: int, stop: int) -> Tensor:
-        samples = decode(self.items[name][start:stop], self.factor)  # (B·l², channels, height, width)
+    def _embed(self, draw: StepDraw, name: str, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """A run of items and its embeddings.
+
+        The run is a leaf of its own: through a slice of all items each run's backward would fill a gradient as large
+        as all of them.
+        """
+        leaf = self.items[name].detach()[start:stop].requires_grad_(True)
+        samples = decode(leaf, self.factor)  # (B·l², channels, height, width)
         augmented = draw.transform(samples, self._sample_class(start, stop).tolist())
-        return cast(Tensor, draw.encoders[name](augmented))
+        return leaf, cast(Tensor, draw.encoders[name](augmented))
 
     def _sample_class(self, start: int, stop: int) -> Rows:
         return np.repeat(self._item_class[start:stop], self.factor**2)
@@ -91,8 +99,9 @@ class SyntheticItems:
         return slope[positions] / int(self._counts[0])
 
     def update(self) -> None:
-        """One step of SGD."""
+        """One step of SGD; the gradient, as large as the items, is not kept until the next."""
         self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
 
     def learned(self, notes: tuple[str, ...] = ()) -> LearnedSet:
         """The items as a distilled set in float32 (float64 where that is the precision)."""

@@ -1,6 +1,6 @@
 """Peak memory and seconds of whole cells, added up from measured pieces. Used by budget.py, which says more.
 
-Items, their gradient and their momentum of all classes are held at once by every method, in the run's precision.
+Items and their momentum of all classes are held by every method, in the run's precision, and in a step their gradient.
 A cell's peak is that of its worst phase; the phases follow the code that is named beside each.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from budget_pieces import PAPER, Piece
 
+from avbench import distilled
 from avbench.api import Classifier, Prerequisite, Setting, StoreInfo, TrainedNetwork
 from avbench.data.samples import _RESIDENT_SHARE  # the rule that is followed here
 from avbench.jobs import default_micro_batch
@@ -31,6 +32,7 @@ from avbench_methods.mtt import TrajectoryMatching
 
 GIB = 2**30
 CARD = 24 * GIB
+DECODE_AT_ONCE = distilled._DECODE_AT_ONCE_BYTES
 MODALITIES = "av"
 IPCS = (1, 10, 20)
 METHODS = {
@@ -104,8 +106,13 @@ class Cell:
 
     @property
     def held(self) -> int:
-        """Items, gradient and momentum: between steps all three are there."""
+        """Items, gradient and momentum, within a step."""
         return 3 * sum(self.items.values())
+
+    @property
+    def between(self) -> int:
+        """Items and momentum: SyntheticItems.update lets the gradient go."""
+        return 2 * sum(self.items.values())
 
     @property
     def store(self) -> float:
@@ -140,7 +147,7 @@ class Cell:
             "start": 2.0 * everything,
             **kind(),
             # LearnedSet clones the items; _check_set takes isfinite of one modality: |x| and three masks of a byte.
-            "finish": self.held + everything + 1.75 * largest,
+            "finish": self.between + everything + 1.75 * largest,
         }
         return {name: self.store + value for name, value in found.items()}
 
@@ -156,23 +163,21 @@ class Cell:
     def _gradient(self) -> dict[str, float]:
         """DatasetCondensation: one class at a time."""
         c, found = self.config, {}
-        for m, size in self.items.items():
+        for m in self.items:
             found[f"real {m}"] = self.held + self._peak("gradient", m, self.of_class())
             found[f"match {m}"] = self.held + self._peak("second", m, self.ipc * c.factor**2)
-            # The new gradient is made while the old one is still held.
-            found[f"zero gradient {m}"] = float(self.held + size)
             if c.outer > 1:
                 found[f"train {m}"] = self.held + self._peak("train", m, min(c.batch_train, self.decoded))
         return found
 
     def _trajectory(self) -> dict[str, float]:
-        """match_trajectory: θ_0 … θ_T, and a new gradient beside the old one."""
+        """match_trajectory: θ_0 … θ_T."""
         found = {}
-        for m, size in self.items.items():
+        for m in self.items:
             points = (self.config.of(m, "inner") + 1) * self._parameters(m)
             batch = min(self.config.of(m, "batch"), self.classes * self.ipc) * self.config.factor**2
             found[f"inner {m}"] = self.held + points + self._peak("inner", m, batch)
-            found[f"adjoint {m}"] = self.held + size + points + self._peak("adjoint", m, batch)
+            found[f"adjoint {m}"] = self.held + points + self._peak("adjoint", m, batch)
         return found
 
     def _parameters(self, modality: str) -> int:
@@ -190,10 +195,8 @@ class Cell:
         graph = {m: self._peak("embed", m, samples) + unpacked * samples * item_bytes(self.info, m) for m in self.items}
         if self.decoded <= self.at_once:  # the graphs of all modalities are kept
             return {**found, "match": self.held + sum(graph.values())}
-        for m, size in self.items.items():
+        for m in self.items:
             found[f"match {m}"] = self.held + graph[m]
-            # A slice of the items has a gradient of the size of all items, beside the one that it is added to.
-            found[f"slice gradient {m}"] = float(self.held + size)
         return found
 
     def seconds(self) -> float:
@@ -275,8 +278,8 @@ def grid(pieces: Pieces, micro_batch: int | None) -> Iterator[Cell]:
 
 def together(cells: list[Cell]) -> float:
     """Peak of one job that distils these cells in lock-step: each at its worst, beside what the others hold."""
-    held = sum(c.held for c in cells)
-    return max(c.peak + held - c.held for c in cells)
+    held = sum(c.between for c in cells)
+    return max(c.peak + held - c.between for c in cells)
 
 
 def evaluation(at: Cell) -> dict[str, float]:
@@ -284,7 +287,9 @@ def evaluation(at: Cell) -> dict[str, float]:
     cells, packed = at.config.factor**2, sum(at.items.values())
     samples = cells * packed
     unpacking = float(packed)
-    if cells > 1:  # one modality after the other: packed, cells, their stack
+    if samples > DECODE_AT_ONCE and cells > 1:  # decoded batch by batch
+        samples = packed
+    elif cells > 1:  # one modality after the other: packed, cells, their stack
         names = list(at.items)
         done = [sum(cells * at.items[m] for m in names[:i]) for i in range(len(names))]
         unpacking = float(max(before + (1 + 2 * cells) * at.items[m] for before, m in zip(done, names, strict=True)))

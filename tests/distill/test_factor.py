@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from avbench.distill.factor import check_fits, decode, pack
+from avbench.distill.factor import check_fits, decode, decode_rows, pack
 from avbench.errors import RequestError
 
 sizes = st.tuples(st.integers(3, 40), st.integers(3, 40))
@@ -94,3 +94,11 @@ def test_a_factor_that_leaves_cells_without_pixels_is_refused(factor: int) -> No
 def test_a_factor_that_fits_is_accepted() -> None:
     for factor in (1, 2, 3, 4):
         check_fits(factor, (3, 4, 9))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_some_rows_decode_to_the_bits_that_all_decode_to(factor: int) -> None:
+    items = torch.randn(5, 2, 20, 13, generator=torch.Generator().manual_seed(0))
+    whole = decode(items, factor)
+    rows = torch.tensor([0, 4, len(whole) - 1, 2, 4])
+    assert torch.equal(decode_rows(items, factor, rows), whole[rows])

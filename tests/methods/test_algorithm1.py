@@ -12,9 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avbench.api import Context, Method, Streams
+from avbench.api import Context, Method, Streams, SyntheticItems
 
 F64 = torch.float64
+
+
+@pytest.fixture(autouse=True)
+def gradients_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step lets go of the gradient for its memory; here it is looked at."""
+    monkeypatch.setattr(SyntheticItems, "update", lambda self: self._optimiser.step())
 
 
 def psi(x: Tensor, weights: dict[str, Tensor], first_padding: int, grid: int = 4) -> Tensor:
