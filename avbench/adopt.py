@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from avbench.cells import Cell, Networks, PluginRef
 from avbench.data.store import StoreInfo
 from avbench.desk import describe_task
 from avbench.distilled import DistilledSet, LearnedSet
@@ -17,7 +18,7 @@ from avbench.environment import environment
 from avbench.errors import RequestError
 from avbench.formats import Found
 from avbench.grid import Planned, Request, judging
-from avbench.jobs import Cell, DistilTask, EvaluateTask, Networks, PluginRef
+from avbench.jobs import DistilTask, EvaluateTask
 from avbench.plugin import Setting
 from avbench.presets import Preset, preset
 from avbench.results import RunDirectory

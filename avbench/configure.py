@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from avbench import plugins
+from avbench.cells import Networks, PluginRef
 from avbench.errors import PluginError, RequestError
 from avbench.grammar import Variant, canonical
-from avbench.jobs import Networks, PluginRef
 from avbench.options import from_json, resolve, to_json
 from avbench.plugin import Setting
 

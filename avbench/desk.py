@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 
+from avbench.cells import Cell
 from avbench.checkpoint import load_checkpoint, save_checkpoint
 from avbench.data.samples import TrainSet
 from avbench.data.store import Store, open_store
 from avbench.environment import environment, peak_memory_mib
 from avbench.errors import AvbenchError, StoreError
 from avbench.hooks import Hooks
-from avbench.jobs import Cell, Engine, EvaluateTask, PrerequisiteTask, Task, default_micro_batch, task_from_json
+from avbench.jobs import Engine, EvaluateTask, PrerequisiteTask, Task, default_micro_batch, task_from_json
 from avbench.plugin import Setting
 from avbench.randomness import STREAM_SCHEME, Streams
 from avbench.results import RunDirectory

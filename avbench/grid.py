@@ -7,11 +7,12 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
+from avbench.cells import Cell, Networks, PluginRef
 from avbench.configure import check_architecture, check_protocol, configure_networks
 from avbench.data.store import StoreInfo
 from avbench.errors import RequestError, nearest
 from avbench.grammar import Variant
-from avbench.jobs import Cell, DistilTask, EvaluateTask, Networks, PluginRef, PrerequisiteTask, prerequisite_key
+from avbench.jobs import DistilTask, EvaluateTask, PrerequisiteTask, prerequisite_key
 from avbench.plugin import Setting
 from avbench.plugins import guard
 from avbench.points import Point, Tune, equal_configuration, points_of

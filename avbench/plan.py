@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+from avbench.cells import Cell
 from avbench.data.store import StoreInfo
 from avbench.grid import Planned, Request, expand
-from avbench.jobs import Cell, DistilTask, EvaluateTask, Job, PrerequisiteTask, Task
+from avbench.jobs import DistilTask, EvaluateTask, Job, PrerequisiteTask, Task
 from avbench.results import RunDirectory, has_snapshots, hash_in
 
 #: Items of cells that share a job, in float32. Each takes three times that with momentum and gradient, and a GPU of

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
+from avbench.cells import configuration
 from avbench.configure import Configured, check_method, configure
 from avbench.data.store import StoreInfo
 from avbench.errors import AvbenchError, PluginError, RequestError
 from avbench.grammar import Variant, canonical, parse_variants
-from avbench.jobs import configuration
 from avbench.options import describe
 from avbench.plugin import Setting
 from avbench.plugins import guard

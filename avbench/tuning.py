@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 from typing import Any
 
+from avbench.cells import content_key
 from avbench.errors import AvbenchError, RequestError
 from avbench.grid import Planned, Request, cells_of, check_before_tuning
-from avbench.jobs import EvaluateTask, content_key
+from avbench.jobs import EvaluateTask
 from avbench.plan import Plan, plan_cells
 from avbench.points import Point, Tune, point_with, points_of
 from avbench.results import RunDirectory

@@ -21,11 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from avbench.cells import PluginRef
 from avbench.configure import reconstruct
 from avbench.data.store import StoreInfo
 from avbench.errors import RequestError
 from avbench.formats.authors import load_restricted
-from avbench.jobs import PluginRef
 from avbench.results import RunDirectory, write_atomically
 
 _FOLDER = "weights"

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from avbench.jobs import configuration
+from avbench.cells import configuration
 from avbench.results import RunDirectory
 
 Record = Mapping[str, Any]

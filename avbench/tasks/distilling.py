@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from avbench.cells import Cell
 from avbench.checkpoint import load_checkpoint, save_checkpoint
 from avbench.configure import reconstruct
 from avbench.desk import Desk, TaskError, dtype_of
 from avbench.distilled import DistilledSet, LearnedSet, SelectedSet
-from avbench.jobs import Cell, DistilTask
+from avbench.jobs import DistilTask
 from avbench.method import Context, Method
 from avbench.results import write_atomically
 from avbench.tasks.prerequisites import load_prerequisites

@@ -12,9 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from avbench.cells import Cell, PluginRef
 from avbench.configure import reconstruct
 from avbench.desk import Desk, TaskError, dtype_of
-from avbench.jobs import Cell, PluginRef, PrerequisiteTask, prerequisite_key
+from avbench.jobs import PrerequisiteTask, prerequisite_key
 from avbench.prerequisite import SHARED_SEED, Prerequisite, PrerequisiteContext
 from avbench.randomness import Streams
 

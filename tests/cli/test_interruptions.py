@@ -100,6 +100,7 @@ def test_a_killed_worker_is_recorded_and_retried_only_when_asked(
     assert distilled_hash(out) == undisturbed  # it went on from its checkpoint, to the same bits
 
 
+@pytest.mark.slow  # tests/cli/test_kills.py kills one at a chosen moment
 def test_a_killed_coordinator_loses_nothing(avdigits_data: Path, tmp_path: Path, undisturbed: str) -> None:
     out = tmp_path / "runs"
     running = start(avdigits_data, out)
@@ -116,7 +117,10 @@ def test_a_killed_coordinator_loses_nothing(avdigits_data: Path, tmp_path: Path,
     assert distilled_hash(out) == undisturbed
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
+)
 def test_a_signal_ends_the_workers_and_the_run_can_be_resumed(
     avdigits_data: Path, tmp_path: Path, undisturbed: str, number: int, status: int
 ) -> None:

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avbench.api import EvaluationContext, NoOptions, Streams, TestSet
+from avbench.cells import PluginRef
 from avbench.errors import RequestError
-from avbench.jobs import PluginRef
 from avbench.nets.fusion import Ensemble
 from avbench.protocols.recognition import Recognition, RecognitionConfig
 from avbench.protocols.retrieval import Retrieval, RetrievalConfig

@@ -13,9 +13,10 @@ from conftest import Small
 from safetensors.torch import save_file
 
 from avbench.api import Prerequisite, PrerequisiteContext, Product, Protocol, Streams
+from avbench.cells import Networks, PluginRef
 from avbench.desk import Desk, Spec, TaskError
 from avbench.grammar import parse_variants
-from avbench.jobs import DEPENDENCIES, Engine, Networks, PluginRef, prerequisite_key, task_from_json, task_to_json
+from avbench.jobs import DEPENDENCIES, Engine, prerequisite_key, task_from_json, task_to_json
 from avbench.plan import Request, make_plan
 from avbench.prerequisite import SHARED_SEED
 from avbench.results import RunDirectory
