@@ -12,11 +12,11 @@ import torch
 from conftest import Small
 
 from avbench.api import LearnedSet, Method, SelectedSet, Setting
+from avbench.cells import configuration
 from avbench.configure import configure
 from avbench.errors import RequestError
 from avbench.grammar import parse_settings, parse_variants
 from avbench.grid import Request, expand
-from avbench.jobs import configuration
 from avbench.plan import make_plan
 from avbench.points import equal_configuration
 from avbench.results import RunDirectory
