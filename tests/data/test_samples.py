@@ -125,8 +125,9 @@ def test_a_split_that_lives_on_the_device_reads_nothing_ahead(store: Store) -> N
 
 
 def test_the_samples_of_a_distilled_set_take_the_hint_and_do_nothing() -> None:
-    samples = TensorSamples({"a": torch.zeros(2, 1, 1, 1)}, torch.tensor([0, 1]))
+    samples = TensorSamples({"a": torch.arange(2.0).view(2, 1, 1, 1)}, torch.tensor([0, 1]))
     samples.prefetch(np.array([0]), "a")
+    assert samples.batch(np.array([1]), "a")["a"].tolist() == [[[[1.0]]]]  # what is asked for, not what was hinted at
 
 
 def test_a_split_that_moves_to_the_device_is_the_one_of_the_file(store: Store) -> None:
