@@ -108,6 +108,7 @@ def _cell(
         prerequisites=known["prerequisites"] if known and not adoption.label else {},
         planned_seeds=known["planned_seeds"] if known else seeds,
         planned_networks=adoption.request.networks or chosen.networks,
+        dataset_plugin=setting.dataset.dataset,
     )
     own = directory.set_folder(cell.key)
     if own.is_dir() and own.resolve() == adoption.path.resolve():

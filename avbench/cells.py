@@ -82,6 +82,8 @@ class Cell:
         prerequisites: name → key.
         planned_seeds, planned_networks: what the run asked for, so that a board can tell an incomplete row.
         content: for a set that was brought from elsewhere, its content hash, which then tells it from others.
+        dataset_plugin: which plugin prepared the store; a statement for reports, like the store's name no part of the
+            key.
     """
 
     dataset: str
@@ -98,6 +100,7 @@ class Cell:
     planned_seeds: int = 1
     planned_networks: int = 1
     content: str = ""
+    dataset_plugin: str = ""
 
     @property
     def key(self) -> str:

@@ -208,7 +208,7 @@ def describe_task(task: Task) -> dict[str, Any]:
     """What a record says of its task, besides the result: also used for a worker that was killed."""
     cell = task.owner if isinstance(task, PrerequisiteTask) else task.cell
     described: dict[str, Any] = {
-        "dataset": {"name": cell.dataset, "fingerprint": cell.fingerprint},
+        "dataset": {"name": cell.dataset, "fingerprint": cell.fingerprint, "plugin": cell.dataset_plugin},
         "seed": cell.seed,
         "modality": cell.modality,
         "precision": cell.precision,

@@ -209,6 +209,7 @@ def _cells(request: Request, point: Point, ways: _Judging) -> Iterator[Planned]:
             prerequisites=required,
             planned_seeds=request.seeds or chosen.seeds,
             planned_networks=request.networks or chosen.networks,
+            dataset_plugin=info.dataset,
         )
         yield Planned(
             cell,

@@ -155,7 +155,7 @@ class Choice:
             "chosen_on": _SPLIT,
             "values": [_told(v, self.scores[v], cells) for v, cells in self.trial.cells.items()],
             "chosen_cells": [p.cell.key for p in chosen],
-            "dataset": {"name": cell.dataset, "fingerprint": cell.fingerprint},
+            "dataset": {"name": cell.dataset, "fingerprint": cell.fingerprint, "plugin": cell.dataset_plugin},
             "ipc": cell.ipc,
             "modality": cell.modality,
             "precision": cell.precision,

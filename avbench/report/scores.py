@@ -145,6 +145,7 @@ def _about(record: Record) -> dict[str, Any]:
     return {
         "dataset": record["dataset"]["name"],
         "fingerprint": record["dataset"]["fingerprint"],
+        "dataset_plugin": record["dataset"].get("plugin", ""),
         "protocol": record["protocol"]["label"],
         "protocol_version": record["protocol"]["version"],
         "architecture": record["evaluated_architecture"]["label"],
