@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: An error is a line to read: no thousand names of backbones.
+_MOST_LISTED = 40
+
 
 class AvbenchError(Exception):
     """Base of all errors that are shown as one line instead of a traceback."""
@@ -34,9 +37,11 @@ class PluginError(AvbenchError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that offers the nearest known names, or lists all of them when none is near."""
+    """A sentence that offers the nearest known names, or lists them when none is near; of very many, the first."""
     choices = sorted(set(known))
     close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return "known: " + (", ".join(choices) if choices else "none") + "."
+    more = len(choices) - _MOST_LISTED
+    listed = [*choices[:_MOST_LISTED], *([f"… and {more} more"] if more > 0 else [])]
+    return "known: " + (", ".join(listed) if listed else "none") + "."

@@ -112,10 +112,40 @@ def has_snapshots(record: Mapping[str, Any] | None, wanted: Sequence[int]) -> bo
     return all(step > result["steps"] or str(step) in result.get("snapshots", {}) for step in wanted)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Unreadable:
+    """A record that can't be read, and why.
+
+    Attributes:
+        schema_version: its schema where this is newer than :data:`SCHEMA_VERSION`, else ``None``.
+    """
+
+    path: Path
+    reason: str
+    schema_version: int | None = None
+
+
+def read_record(path: Path) -> dict[str, Any] | Unreadable:
+    """A record of the present schema with a status, or why there is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(found, dict) and found.get("schema_version") == SCHEMA_VERSION
-    return found if whole and found.get("status") in ("done", "failed") else None
+    except OSError as error:
+        return Unreadable(path, f"can't be read ({error.strerror})")
+    except (ValueError, RecursionError):
+        return Unreadable(path, "is no whole JSON: half-written or damaged")
+    if not isinstance(found, dict):
+        return Unreadable(path, "is no record: an object was expected")
+    schema = found.get("schema_version")
+    if type(schema) is not int:
+        return Unreadable(path, "has no schema_version")
+    if schema != SCHEMA_VERSION:
+        newer = schema if schema > SCHEMA_VERSION else None
+        return Unreadable(path, f"has schema {schema}, this avbench reads {SCHEMA_VERSION}", newer)
+    if found.get("status") not in ("done", "failed"):
+        return Unreadable(path, f"has status {found.get('status')!r}, expected 'done' or 'failed'")
+    return found
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    found = read_record(path)
+    return None if isinstance(found, Unreadable) else found

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from avbench.cells import configuration
+from avbench.report.records import Archive
 from avbench.results import RunDirectory
 
 Record = Mapping[str, Any]
 BoardKey = tuple[Hashable, ...]
+Located = tuple[Path, Record]
 
 
 def identity(reference: Mapping[str, Any]) -> str:
@@ -23,11 +26,20 @@ class Judged:
     """A cell under one protocol, architecture and fusion.
 
     Attributes:
+        path: where the cell's record lies.
         networks: scores by network index, ``{part: value}``; empty where the cell or its evaluation failed.
+        evaluations: where the records of its evaluations lie.
     """
 
     cell: Record
+    path: Path
     networks: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    evaluations: list[Path] = field(default_factory=list)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The records that it was read from, that of the cell first."""
+        return (self.path, *self.evaluations)
 
 
 @dataclass
@@ -63,24 +75,28 @@ def collect(directories: Iterable[RunDirectory], only: set[str] | None, tried: S
         only: keys of the cells to keep; ``None`` keeps all.
         tried: keys of cells whose failures are not shown.
     """
-    cells: dict[str, dict[str, Any]] = {}
-    evaluations: dict[str, dict[str, Any]] = {}
-    for directory in directories:
-        for record in directory.records("distil"):
-            known = cells.get(record["key"])
-            if (only is None or record["key"] in only) and (known is None or known["status"] != "done"):
-                cells[record["key"]] = record
-        for record in filter(on_test, directory.records("evaluate")):
-            known = evaluations.get(record["key"])
-            if known is None or known["status"] != "done":
-                evaluations[record["key"]] = record
-    cells = {key: cell for key, cell in cells.items() if cell["status"] == "done" or key not in tried}
+    cells: dict[str, Located] = {}
+    evaluations: dict[str, Located] = {}
+    for directory in map(Archive.of, directories):
+        for path, record in directory.located("distil"):
+            if only is None or record["key"] in only:
+                _keep(cells, path, record)
+        for path, record in directory.located("evaluate"):
+            if on_test(record):
+                _keep(evaluations, path, record)
+    cells = {key: each for key, each in cells.items() if each[1]["status"] == "done" or key not in tried}
     by_set = _by_set(cells.values())
     groups: dict[BoardKey, Group] = {}
-    for record in evaluations.values():
-        _add(groups, record, by_set, cells, tried)
+    for located in evaluations.values():
+        _add(groups, located, by_set, cells, tried)
     _add_failed_cells(groups, cells.values())
     return list(groups.values())
+
+
+def _keep(known: dict[str, Located], path: Path, record: Record) -> None:
+    """The first record of a key counts, unless a later one is of a task that got done."""
+    if record["key"] not in known or known[record["key"]][1]["status"] != "done":
+        known[record["key"]] = (path, record)
 
 
 def scope(record: Record) -> tuple[Hashable, ...]:
@@ -88,22 +104,23 @@ def scope(record: Record) -> tuple[Hashable, ...]:
     return (record["dataset"]["fingerprint"], record["seed"], record["modality"], record["precision"])
 
 
-def _by_set(cells: Iterable[Record]) -> dict[tuple[Hashable, ...], list[Record]]:
+def _by_set(cells: Iterable[Located]) -> dict[tuple[Hashable, ...], list[Located]]:
     """Done cells by the content of their set. Two variants may give the very same set: a score is then both's."""
-    found: dict[tuple[Hashable, ...], list[Record]] = {}
-    for cell in cells:
+    found: dict[tuple[Hashable, ...], list[Located]] = {}
+    for path, cell in cells:
         if cell["status"] == "done":
-            found.setdefault((cell["result"]["content_hash"], *scope(cell)), []).append(cell)
+            found.setdefault((cell["result"]["content_hash"], *scope(cell)), []).append((path, cell))
     return found
 
 
 def _add(
     groups: dict[BoardKey, Group],
-    record: Record,
-    by_set: Mapping[tuple[Hashable, ...], list[Record]],
-    cells: Mapping[str, Record],
+    located: Located,
+    by_set: Mapping[tuple[Hashable, ...], list[Located]],
+    cells: Mapping[str, Located],
     tried: Set[str],
 ) -> None:
+    place, record = located
     done = record["status"] == "done"
     if done:
         made = by_set.get((record["set_hash"], *scope(record)), [])
@@ -120,8 +137,9 @@ def _add(
     group = groups.setdefault(key, Group(_about(record), protocol=record["protocol"]))
     group.planned_networks = max(group.planned_networks, record["planned_networks"])
     group.about["metric"] = record["result"]["primary"] if done else group.about["metric"]
-    for cell in made:
-        judged = group.judged.setdefault(cell["key"], Judged(cell))
+    for path, cell in made:
+        judged = group.judged.setdefault(cell["key"], Judged(cell, path))
+        judged.evaluations.append(place)
         for network in record["result"]["networks"] if done else ():
             judged.networks[network["index"]] = _parts(group, record["result"], network)
 
@@ -129,7 +147,7 @@ def _add(
 def _parts(group: Group, result: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, float]:
     """All scores of a network in one level; notes in the group what each is."""
     found: dict[str, float] = {}
-    for metric in result.get("metrics", [{"name": result["primary"], "share": True}]):
+    for metric in result.get("metrics") or [{"name": result["primary"], "share": True}]:
         for part, value in network[metric["name"]].items():
             main = metric["name"] == result["primary"]
             name = part if main else f"{metric['name']} {part}"
@@ -155,9 +173,9 @@ def _about(record: Record) -> dict[str, Any]:
     }
 
 
-def _add_failed_cells(groups: Mapping[BoardKey, Group], cells: Iterable[Record]) -> None:
+def _add_failed_cells(groups: Mapping[BoardKey, Group], cells: Iterable[Located]) -> None:
     """A cell that failed was judged nowhere: it is shown on the boards of its preset's other cells."""
-    for cell in cells:
+    for path, cell in cells:
         if cell["status"] == "done":
             continue
         for group in groups.values():
@@ -167,4 +185,4 @@ def _add_failed_cells(groups: Mapping[BoardKey, Group], cells: Iterable[Record])
                 for j in group.judged.values()
             )
             if same_data and same_kind:
-                group.judged.setdefault(cell["key"], Judged(cell))
+                group.judged.setdefault(cell["key"], Judged(cell, path))

@@ -98,6 +98,9 @@ def test_an_input_too_small_is_refused_in_words(name: str, shape: tuple[int, int
 def test_a_backbone_that_timm_has_not_is_refused_with_the_nearest() -> None:
     with pytest.raises(RequestError, match="no backbone 'convnext_ato'; did you mean 'convnext_atto'"):
         architecture("timm/convnext_ato")
+    with pytest.raises(RequestError, match=r"known: .* and \d+ more") as refused:
+        architecture("timm/nosuch")
+    assert len(str(refused.value)) < 2000  # a line, where timm has more than a thousand names
     with pytest.raises(RequestError, match="write timm/NAME"):
         architecture("timm")
 
