@@ -9,14 +9,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from math import isfinite, nan, sqrt
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from avbench.errors import RequestError, nearest
+from avbench.errors import RequestError
+from avbench.gridfile import grid_text
 from avbench.jobs import EvaluateTask
 from avbench.results import RunDirectory
 
@@ -66,9 +65,11 @@ def read_release(name: str) -> Release:
     Raises:
         RequestError: no such grid, or it is not as it should be.
     """
-    where, text = _text(name)
+    where, text = grid_text(name)
     try:
         values = tomllib.loads(text)
+        if "sets" not in values and ("block" in values or "method" in values):
+            raise RequestError(f"--grid {where} holds no 'sets': avbench run --grid {name} runs a grid of methods.")
         reported = values["reported"]
         if reported["unit"] != "percent":
             raise ValueError(f"unit {reported['unit']!r}: expected 'percent'")
@@ -87,23 +88,6 @@ def read_release(name: str) -> Release:
         raise RequestError(f"--grid {where}: {error.args[0]!r} is missing.") from None
     except (TypeError, ValueError, AttributeError) as error:  # tomllib's own error is a ValueError
         raise RequestError(f"--grid {where}: {error}.") from None
-
-
-def _text(name: str) -> tuple[str, str]:
-    """Where a grid was found, and what it says."""
-    path: Path | Traversable = Path(name)
-    if not name.endswith(".toml"):
-        shelf: Path | Traversable = files("avbench") / "grids"
-        if not shelf.is_dir():  # a checkout has them where a reader looks for them
-            shelf = Path(__file__).parent.parent / "benchmarks" / "paper"
-        known = [each.name.removesuffix(".toml") for each in shelf.iterdir() if each.name.endswith(".toml")]
-        if name not in known:
-            raise RequestError(f"--grid {name!r}: {nearest(name, known)} The name of a file ends in .toml.")
-        path = shelf / f"{name}.toml"
-    try:
-        return str(path), path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"--grid {path}: can't be read ({getattr(error, 'strerror', None) or error}).") from None
 
 
 def _published(values: Mapping[str, Any]) -> PublishedSet:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast, get_args
 
 import torch
@@ -11,27 +13,47 @@ import torch
 from avbench.cli.progress import preparation
 from avbench.data.prepare import current, ensure
 from avbench.data.store import StoreInfo
-from avbench.errors import RequestError, nearest
+from avbench.errors import RequestError, StoreError, nearest
 from avbench.formats.base import AudioSpace, FrameSpace
 from avbench.grammar import Variant, parse_variants
 from avbench.grid import MODALITIES
+from avbench.gridfile import PRECISIONS, dataset_names
+
+NO_COMMANDS: Mapping[str, str] = MappingProxyType({})
 
 
-def prepared(text: str, data: Path) -> tuple[StoreInfo, ...]:
-    """The stores that ``--dataset`` names; an embedded one that is absent is built, and this is said on stderr."""
-    variants = parse_variants(text, "--dataset")
-    options = [v.label for v in variants if v.options]
-    if options:
-        raise RequestError(f"--dataset {options[0]}: options belong to avbench prepare; a run takes the store's name.")
-    for name in [v.name for v in variants if current(v.name, data) is None]:
+def prepared(names: Sequence[str], data: Path, commands: Mapping[str, str] = NO_COMMANDS) -> tuple[StoreInfo, ...]:
+    """The stores of these names; an embedded one that is absent is built, and this is said on stderr.
+
+    Args:
+        commands: for stores that are not named after their dataset, the command that makes them.
+
+    Raises:
+        RequestError: names every store that is not there and how each is prepared.
+    """
+    absent, outdated = {}, []
+    for name in names:
+        try:
+            if current(name, data) is None:
+                outdated.append(name)
+        except StoreError as error:
+            absent[name] = f"run {commands[name]} first." if name in commands else str(error)
+    if absent and len(names) == 1 and names[0] not in commands:
+        raise StoreError(absent[names[0]])
+    if absent:
+        there = [name for name in names if name not in absent]
+        rest = f" To do without: --dataset {','.join(there)}." if there else ""
+        told = " ".join(f"{name}: {advice}" for name, advice in absent.items())
+        raise RequestError(f"{len(absent)} of {len(names)} datasets are not under {data}/. {told}{rest}")
+    for name in outdated:
         print(f"dataset {name!r} is not under {data}/ or is outdated: it is built now, once.", file=sys.stderr)
     with preparation() as progress:
-        return tuple(ensure(v.name, data, progress) for v in variants)
+        return tuple(ensure(name, data, progress) for name in names)
 
 
 def one_store(text: str, data: Path) -> StoreInfo:
     """The one store that ``--dataset`` names."""
-    found = prepared(text, data)
+    found = prepared(dataset_names(text, "--dataset"), data)
     if len(found) > 1:
         raise RequestError(f"--dataset {text!r}: a set is judged on one dataset at a time.")
     return found[0]
@@ -91,8 +113,8 @@ def parse_modalities(text: str) -> tuple[str, ...]:
 
 def parse_precision(text: str) -> str:
     """A precision by name."""
-    if text not in ("float32", "float64"):
-        raise RequestError(f"--precision {text!r}: {nearest(text, ('float32', 'float64'))}")
+    if text not in PRECISIONS:
+        raise RequestError(f"--precision {text!r}: {nearest(text, PRECISIONS)}")
     return text
 
 

@@ -13,9 +13,14 @@ _GRID, _JUDGE, _PLACE, _ENGINE = "The grid", "Distilling and judging", "Where", 
 
 
 def run(
-    method: str = typer.Option(..., help="Methods: dm,'dm\\[lr=4.2,init=herding]',avdd.", rich_help_panel=_GRID),
-    dataset: str = typer.Option(..., help="Datasets: avdigits or any prepared store.", rich_help_panel=_GRID),
-    ipc: str = typer.Option(..., help="Stored items per class: 1,10,20.", rich_help_panel=_GRID),
+    method: str = typer.Option("", help="Methods: dm,'dm\\[lr=4.2,init=herding]',avdd.", rich_help_panel=_GRID),
+    dataset: str = typer.Option("", help="Datasets: avdigits or any prepared store.", rich_help_panel=_GRID),
+    ipc: str = typer.Option("", help="Stored items per class: 1,10,20.", rich_help_panel=_GRID),
+    grid: str = typer.Option(
+        "",
+        help="A table of the paper, or FILE.toml: table3. Other options narrow or override it.",
+        rich_help_panel=_GRID,
+    ),
     seeds: int | None = typer.Option(
         None, min=1, help="Distillation seeds a cell. Default: 3 (quick and paper).", rich_help_panel=_GRID
     ),
@@ -25,7 +30,9 @@ def run(
         help="Evaluation networks per distilled set. Default: 3 (quick), 5 (paper).",
         rich_help_panel=_GRID,
     ),
-    modality: str = typer.Option("av", help="What is distilled and evaluated: a, v, av.", rich_help_panel=_GRID),
+    modality: str = typer.Option(
+        "", help="What is distilled and evaluated: a, v, av. Default: av.", rich_help_panel=_GRID
+    ),
     arch: str = typer.Option(
         "",
         help="Architectures to evaluate with. Default: convnet, 128 wide (paper) or 16 (quick).",
@@ -57,7 +64,7 @@ def run(
         [], "--set", help="PLUGIN.OPTION=VALUE for every variant; may be repeated.", rich_help_panel=_JUDGE
     ),
     preset: str | None = typer.Option(None, help="quick or paper. Default: the dataset's own.", rich_help_panel=_JUDGE),
-    precision: str = typer.Option("float32", help="float32 or float64.", rich_help_panel=_JUDGE),
+    precision: str = typer.Option("", help="float32 or float64. Default: float32.", rich_help_panel=_JUDGE),
     out: Path = typer.Option(Path("runs"), help="Run directory: records and artefacts.", rich_help_panel=_PLACE),
     data: Path = DATA,
     device: str = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_ENGINE),
@@ -90,35 +97,33 @@ def run(
 ) -> None:
     """Distil and evaluate a grid, then print its leaderboard. The same command again does only what is missing."""
     with stoppable():
-        from avbench.cli import parsing, running
-        from avbench.cli.starting import start_from
+        from avbench.blocks import Block
+        from avbench.cli import grids, parsing, running
         from avbench.grammar import parse_settings
-        from avbench.grid import Request
+        from avbench.gridfile import dataset_names
         from avbench.jobs import Engine
         from avbench.tuning import parse_tunes
 
-        request = Request(
+        given = Block(
             methods=parsing.variants(method, "--method"),
-            datasets=parsing.prepared(dataset, data),
-            ipcs=parsing.parse_ipcs(ipc),
-            seeds=seeds,
-            networks=networks,
+            datasets=dataset_names(dataset, "--dataset") if dataset else (),
+            ipcs=parsing.parse_ipcs(ipc) if ipc else (),
+            modalities=parsing.parse_modalities(modality) if modality else (),
             architectures=parsing.variants(arch, "--arch"),
             distil_architecture=parsing.single(parsing.variants(distil_arch, "--distil-arch"), "--distil-arch"),
             fusions=parsing.variants(fusion, "--fusion"),
             protocols=parsing.variants(protocol, "--protocol"),
-            modalities=parsing.parse_modalities(modality),
             settings=parse_settings(settings),
             preset=preset,
-            precision=parsing.parse_precision(precision),
-            retry_failed=retry_failed,
+            precision=parsing.parse_precision(precision) if precision else None,
             snapshots=parsing.parse_snapshots(snapshots),
             controls=controls,
             equal_storage=equal_storage,
             tunes=parse_tunes(tune),
+            init_weights=init_weights,
         )
-        request = start_from(request, init_weights, request.modalities, None if dry_run else out)
         engine = Engine(parsing.resolve_device(device), threads, micro_batch, checkpoint_s)
         limits = running.Limits(timeout_s, memory_mib)
         how = running.How(engine, out, data, executor, jobs, limits, tuple(hook), as_json)
-        raise typer.Exit(running.plan_run(request, how, dry_run))
+        asked = grids.Asked(grid, given, seeds, networks, retry_failed)
+        raise typer.Exit(grids.run(asked, how, dry_run))

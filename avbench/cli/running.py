@@ -70,7 +70,7 @@ def plan_run(request: Request, how: How, dry_run: bool) -> int:
     directory = RunDirectory(how.out)
     while (trials := open_trials(request, directory)) is not None:
         if trials.plan.jobs and dry_run:
-            _show_plan(trials.plan, how.as_json)
+            show_plan(trials.plan, how.as_json)
             print("The rest follows from what is chosen on the validation split.", file=sys.stderr)
             return 0
         if trials.plan.jobs:
@@ -86,7 +86,7 @@ def plan_run(request: Request, how: How, dry_run: bool) -> int:
         )
     plan = make_plan(request, directory)
     if dry_run:
-        _show_plan(plan, how.as_json)
+        show_plan(plan, how.as_json)
         _tell_notes(plan)
         return 0
     return carry_out(plan, how)
@@ -153,7 +153,7 @@ def _announce(plan: Plan, engine: Engine, slots: int) -> None:
         )
 
 
-def _show_plan(plan: Plan, as_json: bool) -> None:
+def show_plan(plan: Plan, as_json: bool) -> None:
     grid: list[Task] = [*plan.prerequisites, *map(DistilTask, plan.cells), *plan.evaluations]
     states: list[tuple[str, str, Task]] = [("cached", "", task) for task in grid if task.key in plan.done]
     states += [("to do", job.id, task) for job in plan.jobs for task in job.tasks]
