@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,7 @@ def distil(desk: Desk, tasks: Sequence[DistilTask]) -> None:
             if not _guard(desk, cell, partial(_advance, desk, cell)):
                 running.remove(cell)
         if time.monotonic() - saved >= desk.spec.engine.checkpoint_s:
-            for cell in running:
-                _save(desk, cell)
+            running = [cell for cell in running if _guard(desk, cell, partial(_save, desk, cell))]
             saved = time.monotonic()
 
 
@@ -95,13 +94,10 @@ def _state(cell: _Running) -> State:
     return {"method": cell.method.state(), "spent_s": cell.spent_s, "snapshots": dict(cell.snapshots)}
 
 
-def _begin(desk: Desk, task: DistilTask, shared: dict[Hashable, dict[Hashable, Any]]) -> _Running:
-    began, cell = time.monotonic(), task.cell
-    configured = reconstruct("methods", cell.method)
+def context_of(desk: Desk, cell: Cell) -> Context:
+    """What the method of a cell is given, for all classes and with nothing shared."""
     setting = desk.setting(cell)
-    # What may be shared depends on all that the streams and networks of a step depend on.
-    group = (cell.seed, cell.modality, cell.precision, str(cell.training.architecture.identity()))
-    context = Context(
+    return Context(
         setting=setting,
         train=desk.train_set(cell),
         streams=desk.streams(cell),
@@ -112,8 +108,15 @@ def _begin(desk: Desk, task: DistilTask, shared: dict[Hashable, dict[Hashable, A
         dtype=dtype_of(cell),
         micro_batch=desk.micro_batch(cell),
         classes=tuple(range(len(setting.dataset.classes))),
-        shared=shared.setdefault(group, {}),
     )
+
+
+def _begin(desk: Desk, task: DistilTask, shared: dict[Hashable, dict[Hashable, Any]]) -> _Running:
+    began, cell = time.monotonic(), task.cell
+    configured = reconstruct("methods", cell.method)
+    # What may be shared depends on all that the streams and networks of a step depend on.
+    group = (cell.seed, cell.modality, cell.precision, str(cell.training.architecture.identity()))
+    context = replace(context_of(desk, cell), shared=shared.setdefault(group, {}))
     method: Method = configured.target(configured.config, context)
     folder = desk.directory.folder(task.kind, task.key)
     folder.mkdir(parents=True, exist_ok=True)

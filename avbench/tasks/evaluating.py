@@ -114,7 +114,9 @@ class _TrainedNetworks:
     def _prerequisite(self, index: int) -> PrerequisiteTask:
         identity = TrainedNetwork(index).identity()
         key = trained_network_key(self._task, identity, self._desk.store(self._task.cell).info)
-        return PrerequisiteTask(self._task.cell, f"network {index}", key)
+        # The record is to name what the network was trained with: the judging network, not the distilling one.
+        owner = replace(self._task.cell, training=self._task.judged_by)
+        return PrerequisiteTask(owner, f"network {index}", key)
 
     def recall(self, index: int) -> Weights | None:
         task = self._prerequisite(index)
