@@ -1,4 +1,8 @@
-"""The public API: everything a plugin may build on. Importing it imports torch."""
+"""The public API: everything a plugin may build on. Importing it imports torch.
+
+docs/plugins/api.md explains every name; docs/plugins/api.txt records names and signatures, and a test holds the code to
+it. What is not listed here may change in any release.
+"""
 
 from avbench.data.audio import LogMel, one_thread, resample
 from avbench.data.clips import (
@@ -19,7 +23,7 @@ from avbench.distill.augment import Augmentation, Transform
 from avbench.distill.factor import check_fits, decode, pack
 from avbench.distill.gradient import GradientDraws, GradientMatching, SyntheticTraining, gradient_distance
 from avbench.distill.herding import herd
-from avbench.distill.initial import herding_rows, initial_items, random_rows, required_for
+from avbench.distill.initial import class_embeddings, herding_rows, initial_items, random_rows, required_for
 from avbench.distill.losses import LossWeights, weighted_loss
 from avbench.distill.real import RealSide, StepDraw
 from avbench.distill.synthetic import SyntheticItems
@@ -35,11 +39,17 @@ from avbench.nets.fusion import Embedding, Fusion, FusionHead
 from avbench.options import Sourced, option, sourced, to_json
 from avbench.plugin import Plugin, Setting
 from avbench.prerequisite import Prerequisite, PrerequisiteContext, Product, TrainedNetwork
-from avbench.protocols.base import Evaluation, EvaluationContext, Protocol, Weights
+from avbench.previews import Preview, previews
+from avbench.protocols.base import Evaluation, EvaluationContext, Metric, Protocol, Weights
 from avbench.randomness import Streams
 from avbench.work import State, Work
 
+#: Semantic: the first number rises when a name goes or a signature changes so that a plugin may break, the second when
+#: something is added. A plugin says which releases of avbench it was written for with its own requirement on avbench.
+API_VERSION = "1.0"
+
 __all__ = [
+    "API_VERSION",
     "SPLITS",
     "Architecture",
     "Augmentation",
@@ -67,6 +77,7 @@ __all__ = [
     "Matched",
     "MediaIndex",
     "Method",
+    "Metric",
     "NoOptions",
     "Parameters",
     "Plan",
@@ -74,6 +85,7 @@ __all__ = [
     "PrepareContext",
     "Prerequisite",
     "PrerequisiteContext",
+    "Preview",
     "Product",
     "Protocol",
     "RealSide",
@@ -105,6 +117,7 @@ __all__ = [
     "Work",
     "carve",
     "check_fits",
+    "class_embeddings",
     "decode",
     "draw_default",
     "find_annotation",
@@ -121,6 +134,7 @@ __all__ = [
     "option",
     "pack",
     "prepare_clips",
+    "previews",
     "random_rows",
     "required_for",
     "resample",

@@ -86,6 +86,7 @@ class Coordinator:
     def run(self) -> Outcome:
         """Run until no job is left; on an interrupt end the workers and let it pass."""
         about = {"argv": self.argv, "out": str(self.directory.root), "jobs": len(self.plan.jobs)}
+        self.hooks.begin(self.directory.root.resolve(), self.data.resolve(), "coordinator")
         self.hooks.fire("run_started", run=about)
         interrupted = True
         try:
@@ -102,6 +103,7 @@ class Coordinator:
             self._claims.release_all()
             counts = {"failed": len(self.outcome.failed), "stranded": len(self.outcome.stranded)}
             self.hooks.fire("run_finished", run=about, interrupted=interrupted, **counts)
+            self.hooks.end()
         return self.outcome
 
     def _start_ready(self) -> None:
@@ -177,7 +179,9 @@ class Coordinator:
             active.read_bytes += len(whole)
             for line in whole.splitlines():
                 event = _event(line)
-                if event is not None:
+                if event is not None and event["event"] == "hook":
+                    self.hooks.report(event["hook"], f"{event['reason']} in a worker")
+                elif event is not None:
                     active.phases[event["task"]] = _phase(event)
                     self._note(event)
 
@@ -194,7 +198,15 @@ class Coordinator:
         if event["event"] in ("done", "failed", "stranded"):
             self._unsettled.discard(task.key)
             self._claims.release(task.key)
+            self._tell_hooks(task, event["event"])
         self.listener({**event, "title": task.title, "kind": task.kind})
+
+    def _tell_hooks(self, task: Task, status: str) -> None:
+        key = self._record_key(task)
+        folder = self.directory.folder(task.kind, key).resolve() if key else None
+        known = folder is not None and (folder / "record.json").is_file()
+        about = {"task": task.key, "kind": task.kind, "title": task.title, "status": status}
+        self.hooks.fire("task_finished", **about, folder=folder if known else None)
 
     def _settle(self, ended: Ended) -> None:
         """A job is over: what it left unfinished has failed, and somebody must say so."""
@@ -248,7 +260,7 @@ def _event(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     needed = {"step": {"time", "done", "steps", "step_s"}, "failed": {"reason"}, "stranded": {"reason"}}
-    needed["phase"] = {"phase"}
+    needed |= {"phase": {"phase"}, "hook": {"hook", "reason"}}
     if not isinstance(found, dict) or not {"event", "task"} <= found.keys():
         return None
     return found if needed.get(str(found["event"]), set()) <= found.keys() else None

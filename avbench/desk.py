@@ -72,8 +72,8 @@ class Desk:
         self.spec = spec
         self.directory = RunDirectory(spec.out)
         self.device = torch.device(spec.engine.device)
-        self.hooks = Hooks(spec.hooks)
         self._events = events.open("a", encoding="utf-8", buffering=1)
+        self.hooks = Hooks(spec.hooks, self._tell_of_hook)
         self._told: dict[str, float] = {}
         self._stores: dict[str, Store] = {}
         self._train: dict[tuple[str, torch.dtype], TrainSet] = {}
@@ -82,6 +82,10 @@ class Desk:
     def tell(self, **event: Any) -> None:
         """Write an event for whoever watches."""
         self._events.write(json.dumps({"time": time.time(), **event}) + "\n")
+
+    def _tell_of_hook(self, name: str, problem: str) -> None:
+        """Have the coordinator say what a hook did: a worker's stderr is its log."""
+        self.tell(event="hook", task="", hook=name, reason=problem)
 
     def store(self, cell: Cell) -> Store:
         """The cell's store; refused when its fingerprint is not the planned one."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
@@ -18,6 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from avbench import __version__
 from avbench.errors import AvbenchError, PluginError, nearest
 
 #: What each kind must be a subclass of; ``None``: any object (hooks are plain pluggy plugins).
@@ -30,6 +32,8 @@ KINDS: dict[str, str | None] = {
     "executors": "avbench.executors.base:Executor",
     "hooks": None,
 }
+#: The version of a source tree that was never installed: nothing can be held against it.
+UNKNOWN_VERSION = "0+unknown"
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ def guard(info: PluginInfo, phase: str) -> Iterator[None]:
         PluginError: in place of any exception that is not ours; SystemExit too may not take the tool down.
     """
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # stdout is the board's
+            yield
     except AvbenchError:
         raise
     except (Exception, SystemExit) as error:
@@ -187,7 +192,7 @@ def load(kind: str, name: str) -> Loaded:
     """Import one plugin and check that it is what its group promises; remembered until :func:`refresh`.
 
     Raises:
-        PluginError: unknown, ambiguous, failing to import, or of the wrong type.
+        PluginError: unknown, ambiguous, made for another avbench, failing to import, or of the wrong type.
     """
     return _load(kind, name)
 
@@ -196,8 +201,17 @@ def load(kind: str, name: str) -> Loaded:
 def _load(kind: str, name: str) -> Loaded:
     entry, info = find(kind, name)
     who = f"{kind[:-1]} {name!r} ({info.distribution} {info.version}, {info.target})"
+    asked = _unmet(entry)
+    if asked:
+        raise PluginError(
+            f"{who} needs {asked}, and this is avbench {__version__}: install a release of {info.distribution} that is "
+            "made for this avbench, or such an avbench.",
+            plugin=name,
+            phase="version",
+        )
     try:
-        target = entry.load()
+        with redirect_stdout(sys.stderr):
+            target = entry.load()
     # A plugin's import may fail in any way, SystemExit included; none of them may take the tool down.
     except (Exception, SystemExit) as error:
         raise PluginError(f"{who} failed to import: {_told(error)}", plugin=name, phase="import") from error
@@ -211,6 +225,27 @@ def _load(kind: str, name: str) -> Loaded:
         known = [each.qualified for each in listing(kind)]
         raise PluginError(f"unknown {kind[:-1]} {name!r}; {nearest(name, known)}", plugin=name, phase="find")
     return Loaded(info, target)
+
+
+def _unmet(entry: EntryPoint) -> str:
+    """What a plugin's distribution asks of avbench, where this one is not it; "" where it fits.
+
+    pip sees to this too, but not where a package was installed without its dependencies, or avbench changed later. The
+    plugin's code is not run: it might fail on the very name that it lacks.
+    """
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for text in (entry.dist.requires if entry.dist else None) or ():
+        try:
+            asked = Requirement(text)
+        except InvalidRequirement:
+            continue
+        applies = asked.marker is None or asked.marker.evaluate({"extra": ""})
+        if _normalised(asked.name) != "avbench" or not applies or __version__ == UNKNOWN_VERSION:
+            continue
+        if not asked.specifier.contains(__version__, prereleases=True):
+            return str(asked)
+    return ""
 
 
 def family_member(info: PluginInfo, name: str) -> str:

@@ -37,12 +37,14 @@ def run_job(folder: Path) -> int:
     desk = Desk(spec, folder / "events.jsonl")
     for task in spec.tasks:
         desk.tell(event="task", task=task.key, title=task.title, kind=task.kind)
+    desk.hooks.begin(spec.out, spec.data, "worker")
     distil(desk, [task for task in spec.tasks if isinstance(task, DistilTask)])
     for task in spec.tasks:
         if isinstance(task, PrerequisiteTask):
             build_prerequisite(desk, task)
         elif isinstance(task, EvaluateTask):
             evaluate(desk, task)
+    desk.hooks.end()
     return SOME_FAILED if desk.failures else 0
 
 

@@ -61,7 +61,7 @@ def test_plugins_import_only_the_public_api_and_their_own_package() -> None:
                 assert name in PUBLIC, f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["run", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["run", "--help"], ["new", "--help"]])
 def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from avbench.cli import main; sys.argv[1:] = sys.argv[1:]\n"

@@ -28,9 +28,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_all_three_packages_typed_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
-    assert tops == {"avbench", "avbench_methods", "avbench_datasets"}
+    assert tops == {"avbench", "avbench_methods", "avbench_datasets", "avbench_hooks"}
     assert {f"{top}/py.typed" for top in tops} <= set(names)
-    assert "avbench/grids/authors_release.toml" in names
+    assert {f"avbench/grids/{name}.toml" for name in ("authors_release", "table3", "table13", "fig10")} <= set(names)
+    assert "avbench/reported/avdd_tmlr2024.csv" in names
+    assert {"avbench/report/html.css", "avbench/report/page/page.js"} <= set(names)
     assert "avbench_methods/mtt_table9.csv" in names
 
 
@@ -43,6 +45,8 @@ def test_an_installed_wheel_gives_the_same_plugins_and_runs(wheel: Path, tmp_pat
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path
     )
     assert all(place.startswith(str(site)) for place in places.stdout.split())
+    compared = avbench("compare", "table8", str(tmp_path), site=site, cwd=tmp_path)
+    assert compared.returncode == 0 and compared.stdout.count("missing") == 3, compared.stderr
     methods = [p["name"] for p in json.loads(avbench("list", "methods", "--json", site=site, cwd=tmp_path).stdout)]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert methods == sorted(project["entry-points"]["avbench.methods"])

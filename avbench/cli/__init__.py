@@ -9,21 +9,27 @@ import sys
 import typer
 
 from avbench import __version__
+from avbench.cli.check import check
+from avbench.cli.compare import compare
 from avbench.cli.data import app as data
 from avbench.cli.env import env
 from avbench.cli.evaluate import evaluate
 from avbench.cli.export import export
 from avbench.cli.leaderboard import leaderboard
 from avbench.cli.list import list_plugins, show_plugins
+from avbench.cli.new import new
 from avbench.cli.prepare import CONTEXT, prepare
 from avbench.cli.run import run
+from avbench.cli.show import show
+from avbench.cli.submit import submit
+from avbench.cli.verify import verify
 from avbench.errors import AvbenchError
 
 _UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 app = typer.Typer(
     name="avbench",
-    epilog="Exit status: 0 done, 1 the output can't be written, 2 the request is wrong, 3 some tasks failed, "
+    epilog="Exit status: 0 done, 1 the output can't be written, 2 the request is wrong, 3 some tasks or checks failed, "
     "130 interrupted (143 and 129: by SIGTERM and SIGHUP).",
     no_args_is_help=True,
     add_completion=False,
@@ -52,9 +58,15 @@ app.command("evaluate")(evaluate)
 app.command("export")(export)
 app.command("list")(list_plugins)
 app.command("plugins")(show_plugins)
+app.command("new")(new)
 app.command("prepare", context_settings=CONTEXT)(prepare)
 app.add_typer(data, name="data")
 app.command("leaderboard")(leaderboard)
+app.command("compare")(compare)
+app.command("show")(show)
+app.command("verify")(verify)
+app.command("submit")(submit)
+app.command("check")(check)
 app.command("env")(env)
 
 

@@ -235,5 +235,6 @@ def find_annotation(source: Path, names: Sequence[str]) -> Path | None:
 
 
 def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal digits: for the ``sources`` of a :class:`Plan`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

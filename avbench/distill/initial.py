@@ -35,11 +35,29 @@ def random_rows(context: Context, cls: int, count: int) -> list[int]:
 
 def herding_rows(context: Context, cls: int, count: int, features: Features) -> list[int]:
     """``count`` rows of a class by herding on concatenated audio and visual embeddings. Wraps around."""
-    made_by = (features, context.prerequisite_keys.get("features", ""))
-    encoders = context.share(("herding encoders", made_by), lambda: _feature_encoders(context, features))
-    order = context.share(("herding", made_by, cls, count), lambda: herd(_embeddings(context, encoders, cls), count))
+    key = ("herding", _made_by(context, features), cls, count)
+    order = context.share(key, lambda: herd(class_embeddings(context, cls, features), count))
     rows = context.train.class_rows(cls)
     return [int(rows[i]) for i in order]
+
+
+def class_embeddings(context: Context, cls: int, features: Features) -> Tensor:
+    """Embeddings (N_c, D) of all training samples of a class, in the order of ``train.class_rows(cls)``, on the CPU.
+
+    Where both modalities are distilled, D is D_a + D_v: they are put side by side. Nothing is augmented.
+
+    Args:
+        features: ``"trained"``: by the network that the method requires under the name ``"features"``, as a
+            :class:`avbench.prerequisite.TrainedNetwork`; ``"random"``: by one drawn from the run's streams.
+    """
+    key = ("herding encoders", _made_by(context, features))
+    encoders = context.share(key, lambda: _feature_encoders(context, features))
+    return _embeddings(context, encoders, cls)
+
+
+def _made_by(context: Context, features: Features) -> tuple[str, str]:
+    """What tells the encoders of one kind of features from others in the same job."""
+    return features, context.prerequisite_keys.get("features", "")
 
 
 def _feature_encoders(context: Context, features: Features) -> dict[str, Encoder]:

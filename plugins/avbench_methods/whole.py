@@ -16,5 +16,6 @@ class Whole(Method):
 
     def distilled(self) -> SelectedSet:
         setting, train = self.context.setting, self.context.train
-        rows = torch.arange(len(train))
-        return SelectedSet(setting.dataset, setting.modality, train.labels.clone(), rows)
+        of_class = [torch.from_numpy(train.class_rows(c)) for c in self.context.classes]
+        labels = torch.tensor(self.context.classes).repeat_interleave(torch.tensor([len(rows) for rows in of_class]))
+        return SelectedSet(setting.dataset, setting.modality, labels, torch.cat(of_class))
