@@ -61,7 +61,7 @@ def export_set(path: Path, to: str, target: Path, data: Path, decoded: bool) -> 
     writer = WRITERS[to]
     check_free(target)
     given = _load(path)
-    _check_whole(path, given)
+    check_whole(path, given)
     store = _store(given, data, writer) if isinstance(given, SelectedSet) else None
     videos = None
     if store is not None and isinstance(given, SelectedSet):
@@ -143,7 +143,7 @@ def _load(path: Path) -> DistilledSet:
         raise RequestError(f"{path}: the description is garbled ({error}); make or fetch the set again.") from None
 
 
-def _check_whole(path: Path, given: DistilledSet) -> None:
+def check_whole(path: Path, given: DistilledSet) -> None:
     """A description may have been written by anybody: hold it to itself before its words become files."""
     info = given.dataset
     try:
