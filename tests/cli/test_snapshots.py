@@ -27,6 +27,13 @@ def hashes(out: Path) -> dict[str, str]:
     return found
 
 
+def untimed(board: str) -> list[str]:
+    """The lines of a board without its last column: with snapshots the cells were distilled once more."""
+    lines = board.splitlines()
+    assert lines[2].split("|")[-2].strip() == "time"
+    return [line.rsplit("|", 2)[0] for line in lines]
+
+
 @pytest.fixture(scope="module")
 def runs(small: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A run without snapshots, then one with them in the same folder."""
@@ -37,7 +44,7 @@ def runs(small: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, di
     before = hashes(out)
     done = avbench(*RUN, *where, "--snapshots", "3,0,99")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == plain.stdout  # the board is what it was
+    assert untimed(done.stdout) == untimed(plain.stdout)  # the board is what it was
     return out, before
 
 
