@@ -27,8 +27,9 @@ _PARTS = {"a": "audio", "v": "visual", "av": "audio-visual"}
 
 def hang_curves(room: Room) -> None:
     """The set's loss curve, and its method's learning curves where snapshots were judged."""
-    curve = room.subject.folder / "curve.jsonl"
-    metrics = read_curve(curve) if room.subject.record else {}
+    subject = room.subject
+    made = subject.directory.set_folder(subject.record["key"]) if subject.directory and subject.record else None
+    metrics = read_curve(made / "curve.jsonl") if made else {}
     if metrics:
         title, caption = "Distillation loss", "What the method logged at each step of distilling."
         if max(len(steps) for steps, _ in metrics.values()) > _SMOOTH_FROM:

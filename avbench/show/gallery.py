@@ -81,8 +81,9 @@ def show(
                 with _threads(room.subject.threads):
                     _fill(room, kinds, tell)
         if not any(room.exhibits for room in rooms):
-            reasons = "; ".join(dict.fromkeys(f"{each.kind}: {each.reason}" for room in rooms for each in room.missing))
-            raise RequestError(f"nothing can be shown: {reasons}.")
+            if not any(target.iterdir()):
+                target.rmdir()
+            raise RequestError(f"nothing can be shown: {_reasons(rooms)}.")
         title = subjects[0].name if len(subjects) == 1 else f"{len(subjects)} distilled sets"
         write_atomically(target / INDEX, index_page(title, rooms, _settings(options, kinds)))
     except OSError as error:
@@ -109,6 +110,14 @@ def _fill(room: Room, kinds: Sequence[str], tell: Callable[[str], None]) -> None
             KINDS[kind](room)
         except AvbenchError as error:
             room.miss(kind, str(error).rstrip("."))
+
+
+def _reasons(rooms: Sequence[Room]) -> str:
+    """Each reason once, with all that it hindered."""
+    hindered: dict[str, list[str]] = {}
+    for each in dict.fromkeys(each for room in rooms for each in room.missing):
+        hindered.setdefault(each.reason, []).append(each.kind)
+    return "; ".join(f"{', '.join(dict.fromkeys(kinds))}: {reason}" for reason, kinds in hindered.items())
 
 
 def _settings(options: Options, kinds: Sequence[str]) -> dict[str, object]:

@@ -165,8 +165,7 @@ def _label(sheet: Sheet, box: Box, stage: Stage, look: Look, staged: bool, first
     """The stage's name and the ticks of an item at the edge of the grid."""
     if staged:
         at = box.x - look.left_in - _STAGE_IN / 2
-        letters = int(box.height / LETTER_IN)
-        sheet.text(at, box.y + box.height / 2, stage.name[:letters], rotation=90, ha="center", va="center")
+        sheet.text(at, box.y + box.height / 2, stage.name, rotation=90, ha="center", va="center")
     if look.axes is None:
         return
     bands, frames = stage.images[0].shape[1:]

@@ -15,7 +15,7 @@ from avbench.jobs import default_micro_batch
 from avbench.protocols.retrieval import Retrieval, SharedClassifier, class_ranks, test_pairs
 from avbench.show.networks import judge_of, predictions, set_network
 from avbench.show.room import AbsentError, Room
-from avbench.show.scale import Array, decibels, pixels
+from avbench.show.scale import Array, decibels, pixels, transform_of
 from avbench.show.sheet import LINE_IN, Box, Range, Sheet, wrapped
 from avbench.show.style import COLOURS, WIDTH_IN
 
@@ -65,9 +65,20 @@ def hang_retrieval(room: Room) -> None:
             f"The first test pair of each class asks; the {_TOP} nearest by cosine similarity among {len(rows)} test "
             f"pairs answer. Solid blue ✓: of the query's class; dashed orange ✗: of another. Over all pairs R@1 is "
             f"{first:.1%}. Network 0, trained on this set ({judge.by.protocol.label}, {judge.by.architecture.label}, "
-            f"seed {room.subject.seed}). Not chosen by result."
+            f"seed {room.subject.seed}). Not chosen by result.{_extent(room)}"
         )
         room.hang("retrieval", title, caption, [figure], f"retrieval-{asked}-to-{given}")
+
+
+def _extent(room: Room) -> str:
+    """What a spectrogram of the figure spans, where the store says it: there is no room for ticks."""
+    mel = transform_of(room.info)
+    if mel is None:
+        return ""
+    return (
+        f" Spectrograms span {mel.samples / mel.sample_rate_hz:g} s and mel bands up to {mel.sample_rate_hz // 2} Hz, "
+        "on one scale in dB."
+    )
 
 
 def pick(similarity: Tensor, labels: Tensor, classes: Sequence[int]) -> list[Example]:

@@ -169,6 +169,14 @@ def test_without_the_store_a_learned_set_still_shows_itself_and_a_selected_one_s
     selected = own_sets(set_of(run, "random"), Filter())
     with pytest.raises(RequestError, match=r"nothing can be shown: .*the store 'odd'"):
         show(selected, Options(tmp_path), ("frames", "sound"), tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_snapshot_is_shown_with_the_curve_of_its_run(run: Path, data: Path, tmp_path: Path) -> None:
+    (subject,) = own_sets(set_of(run, "dm") / "snapshots" / "0", Filter())
+    assert subject.name.endswith("after step 0")
+    (room,) = show([subject], Options(data, dpi=50), ("curves",), tmp_path / "page").rooms
+    assert [each.title for each in room.exhibits] == ["Distillation loss", "Learning curves"]
 
 
 def test_a_set_in_a_layout_from_elsewhere_is_shown_for_the_store_that_is_named(
