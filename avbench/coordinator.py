@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avbench.claims import Claims
+from avbench.claims import Claims, ProcessId
 from avbench.desk import describe_task
 from avbench.environment import environment
 from avbench.executors.base import Ended, Executor
@@ -19,6 +20,7 @@ from avbench.hooks import Hooks
 from avbench.jobs import DistilTask, Engine, EvaluateTask, Job, Task, task_to_json
 from avbench.plan import Plan
 from avbench.results import RunDirectory, has_snapshots, write_atomically
+from avbench.runs import Announcement, PlannedTask, planned_jobs
 
 _POLL_S = 0.1
 #: How often to look again at a task that another run is doing.
@@ -88,8 +90,9 @@ class Coordinator:
         about = {"argv": self.argv, "out": str(self.directory.root), "jobs": len(self.plan.jobs)}
         self.hooks.begin(self.directory.root.resolve(), self.data.resolve(), "coordinator")
         self.hooks.fire("run_started", run=about)
-        interrupted = True
+        announcement, interrupted = self._announcement(), True
         try:
+            announcement.write(self.directory.root)
             while self._waiting or self._active:
                 self._start_ready()
                 self._follow()
@@ -101,10 +104,17 @@ class Coordinator:
         finally:
             self.executor.stop()
             self._claims.release_all()
+            with contextlib.suppress(OSError):  # a full disk: whoever asks sees that the process is gone
+                announcement.end(self.directory.root, time.time(), interrupted)
             counts = {"failed": len(self.outcome.failed), "stranded": len(self.outcome.stranded)}
             self.hooks.fire("run_finished", run=about, interrupted=interrupted, **counts)
             self.hooks.end()
         return self.outcome
+
+    def _announcement(self) -> Announcement:
+        stranded = tuple(map(PlannedTask.of, self.plan.stranded))
+        slots, jobs = self.executor.resources.slots, planned_jobs(self.plan.jobs)
+        return Announcement(self._attempt, ProcessId.own(), self.argv, slots, time.time(), jobs, stranded)
 
     def _start_ready(self) -> None:
         now = time.monotonic()

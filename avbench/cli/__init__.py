@@ -21,11 +21,14 @@ from avbench.cli.new import new
 from avbench.cli.prepare import CONTEXT, prepare
 from avbench.cli.run import run
 from avbench.cli.show import show
+from avbench.cli.status import status
 from avbench.cli.submit import submit
 from avbench.cli.verify import verify
 from avbench.errors import AvbenchError
 
 _UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+#: What is wrong with a path that somebody gave.
+_WRONG_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 
 app = typer.Typer(
     name="avbench",
@@ -64,6 +67,7 @@ app.add_typer(data, name="data")
 app.command("leaderboard")(leaderboard)
 app.command("compare")(compare)
 app.command("show")(show)
+app.command("status")(status)
 app.command("verify")(verify)
 app.command("submit")(submit)
 app.command("check")(check)
@@ -86,6 +90,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
+        if error.errno in _WRONG_PATH and error.filename is not None:
+            print(f"avbench: {error.filename}: {error.strerror}; name another file or folder.", file=sys.stderr)
+            sys.exit(2)
         if error.errno not in _UNWRITABLE:
             raise
         # What is still buffered must not be tried again at exit.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avbench.jobs import Job
-from avbench.plan import Plan
+
+if TYPE_CHECKING:
+    from avbench.plan import Plan
 
 
 @dataclass
