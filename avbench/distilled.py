@@ -36,6 +36,8 @@ _DECODE_AT_ONCE_BYTES = 1 << 30
 #: A learned step size is stored to train on: one float32.
 _STEP_SIZE_BYTES = 4
 _JSON, _TENSORS = "distilled.json", "distilled.safetensors"
+#: What a damaged or hostile pair of files makes their readers raise; KeyError: a dtype that PyTorch lacks.
+_UNREADABLE = (OSError, ValueError, RecursionError, KeyError, AttributeError, MemoryError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -265,14 +267,18 @@ def load(path: str | Path) -> DistilledSet:
     try:
         about = json.loads((folder / _JSON).read_text(encoding="utf-8"))
         tensors = load_file(folder / _TENSORS)
-    except (OSError, ValueError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise RequestError(f"{folder} holds no readable distilled set: {error}") from None
     if not isinstance(about, dict):
         raise RequestError(f"{folder}: {_JSON} holds no description.")
     if about.get("format") != FORMAT:
         raise RequestError(f"{folder}: distilled-set format {about.get('format')}, expected {FORMAT}.")
     found = _assemble(about, tensors, folder)
-    if found.content_hash != about.get("content_hash"):
+    try:
+        content_hash = found.content_hash
+    except (TypeError, ValueError, RuntimeError) as error:  # NumPy knows no such numbers, or JSON no such text
+        raise RequestError(f"{folder}: its contents can't be hashed ({error}).") from None
+    if content_hash != about.get("content_hash"):
         raise RequestError(f"{folder}: the tensors do not match the description's content hash.")
     return found
 
@@ -290,5 +296,5 @@ def _assemble(about: Mapping[str, Any], tensors: dict[str, Tensor], folder: Path
         if step_size is not None and not (isinstance(step_size, dict) and step_size):
             raise RequestError(f"{folder}: the step sizes are {step_size!r}, expected one a modality.")
         return LearnedSet(info, modality, labels, tensors, about["factor"], step_size, notes=notes)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise RequestError(f"{folder}: the description lacks or garbles {error}.") from None

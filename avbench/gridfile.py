@@ -53,7 +53,7 @@ def grid_text(name: str) -> tuple[str, str]:
         path = shelf() / f"{name}.toml"
     try:
         return str(path), path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a name that holds a zero byte
         raise RequestError(f"--grid {path}: can't be read ({getattr(error, 'strerror', None) or error}).") from None
 
 
@@ -69,7 +69,7 @@ def read_grid(name: str) -> Grid:
     where, text = grid_text(name)
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beyond its own error: numbers of thousands of digits, deep nesting
         raise RequestError(f"--grid {where}: {error}.") from None
     if "sets" in values:
         raise RequestError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from avbench.jobs import DistilTask
 
 SCHEMA_VERSION = 1
+#: A record has kilobytes; what is larger is none, and is not read.
+_MOST_BYTES = 1 << 26
 #: What a task leaves besides its record: without it the task is not done.
 _ARTEFACTS = {
     "prerequisite": ("tensors.safetensors",),
@@ -128,6 +131,9 @@ class Unreadable:
 def read_record(path: Path) -> dict[str, Any] | Unreadable:
     """A record of the present schema with a status, or why there is none."""
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+            return Unreadable(path, f"is no plain file of at most {_MOST_BYTES} bytes")
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         return Unreadable(path, f"can't be read ({error.strerror})")

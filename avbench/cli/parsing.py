@@ -19,6 +19,7 @@ from avbench.grammar import Variant, parse_variants
 from avbench.grid import MODALITIES
 from avbench.gridfile import PRECISIONS, dataset_names
 
+_MOST_DIGITS = 9
 NO_COMMANDS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -80,11 +81,16 @@ def audio_space(text: str) -> AudioSpace:
     raise RequestError(f"--audio {text!r}: {nearest(text, get_args(AudioSpace))}")
 
 
+def _is_number(text: str) -> bool:
+    """Whether text is a whole number of at most nine digits: of thousands, Python makes none."""
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
+
 def parse_ipcs(text: str) -> tuple[int, ...]:
     """``1,10,20`` as numbers."""
     found: list[int] = []
     for part in text.split(","):
-        if not part.strip().isascii() or not part.strip().isdigit() or int(part) < 1:
+        if not _is_number(part.strip()) or int(part) < 1:
             raise RequestError(f"--ipc {text!r}: {part.strip()!r} is not a whole number of at least 1.")
         found.append(int(part))
     if len(set(found)) != len(found):
@@ -95,7 +101,7 @@ def parse_ipcs(text: str) -> tuple[int, ...]:
 def parse_snapshots(text: str) -> tuple[int, ...]:
     """``0,50,150`` as numbers; "" for none."""
     parts = [part.strip() for part in text.split(",")] if text else []
-    if not all(part.isascii() and part.isdigit() for part in parts):
+    if not all(_is_number(part) for part in parts):
         raise RequestError(f"--snapshots {text!r}: expected numbers of steps, such as 0,50,150.")
     return tuple(sorted({int(part) for part in parts}))
 

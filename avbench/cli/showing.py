@@ -88,7 +88,7 @@ def _subjects(path: Path, data: Path, which: Which) -> list[Subject]:
 
 def _seeds(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")] if text else []
-    if not all(part.isascii() and part.isdigit() for part in parts):
+    if not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
         raise RequestError(f"--seeds {text!r}: expected numbers, such as 0,1,2.")
     return tuple(int(part) for part in parts)
 

@@ -28,7 +28,7 @@ def submit(
     from avbench.verification.tiers import write_verification
 
     packed = output.name.endswith(SUFFIX)
-    largest_bytes = None if max_artefact_mib is None else int(max_artefact_mib * 2**20)
+    largest_bytes = None if max_artefact_mib is None else max_artefact_mib * 2**20
     about = Submission(name or output.name.removesuffix(SUFFIX), contact, artefacts_url, largest_bytes)
     about.check()
     if output.exists():

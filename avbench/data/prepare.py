@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from avbench import plugins
-from avbench.data.store import Store, StoreInfo, available, open_store, read_info
+from avbench.data.store import Store, StoreInfo, available, check_name, open_store, read_info
 from avbench.dataset import Dataset, PrepareContext
 from avbench.errors import RequestError, StoreError, nearest
 from avbench.options import resolve
@@ -32,9 +32,10 @@ def prepare(
         strict: whether anything that the source promises and lacks is an error.
 
     Raises:
-        RequestError: wrong options or source.
+        RequestError: wrong options, source or name.
         PluginError: the plugin can't be loaded, or fails.
     """
+    check_name(name)
     loaded = plugins.load("datasets", dataset)
     if source is None and not loaded.target.embedded:
         raise RequestError(f"dataset {dataset!r} is made from your own copy: give it with --source.")

@@ -32,6 +32,8 @@ from avbench.errors import RequestError, StoreError, nearest
 STORE_FORMAT = 1
 SPLITS = ("train", "val", "test")
 _HASH_CHUNK_BYTES = 1 << 24
+#: Names that no folder can have on Windows.
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(10))}
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def read_info(data: Path, name: str) -> StoreInfo:
         StoreError: absent, unreadable, or of another format version.
     """
     path = data / name / "store.json"
-    if not path.is_file():
+    if name not in available(data):  # names come from sets of others too: one folder below, and nowhere else
         raise StoreError(f"no store {name!r} under {data}/; {nearest(name, available(data))}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -181,7 +183,7 @@ class StoreWriter:
     """
 
     def __init__(self, data: Path, info: StoreInfo) -> None:
-        _check_name(info.name)
+        check_name(info.name)
         self.info = info
         self.target = data / info.name
         self.folder = data / f".{info.name}.building-{os.getpid()}"
@@ -251,7 +253,14 @@ def _create(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> npt.
     return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse what can't name the folder of a store on every system.
+
+    Raises:
+        RequestError: signs that mean something in a path, or the name of a device of Windows.
+    """
+    if name.partition(".")[0].lower() in _DEVICES:
+        raise RequestError(f"dataset name {name!r}: on Windows this is a device; use another name.")
     allowed = name and name[0].isalnum() and all(ch.isalnum() or ch in "-_." for ch in name)
     if not (allowed and name.isascii() and len(name) <= 64):
         raise RequestError(

@@ -28,6 +28,14 @@ _MARGIN_S = 0.5
 #: A file that ends this much before it says is truncated.
 _TRUNCATED_S = 0.5
 _MICROSECONDS = 1_000_000
+#: Formats whose files hold all they show. FFmpeg goes by contents: a playlist named clip.mp4 would open other files and
+#: addresses.
+_CONTAINED = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,ogg,asf",
+    "protocol_whitelist": "file",
+}
+#: A header may promise a frame of gigabytes; the largest that cameras make (8K) has half of this.
+_DECODED = {"max_pixels": str(1 << 26)}
 #: How the containers of the field begin: (offset, bytes). Such a file is media, if it can't be opened it is cut.
 _SIGNATURES = ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (4, b"moov"), (4, b"mdat"), (4, b"free"))
 
@@ -107,7 +115,8 @@ def _opened(path: Path) -> Iterator[_File]:
     if path.stat().st_size == 0:
         raise BrokenVideo(Loss.EMPTY, "the file has no bytes")
     try:
-        container = av.open(str(path), metadata_errors="ignore")
+        # Absolute: FFmpeg takes what stands before a colon for a protocol.
+        container = av.open(str(path.absolute()), metadata_errors="ignore", container_options=_CONTAINED)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = Loss.TRUNCATED if _is_media(path) else Loss.NOT_MEDIA
         raise BrokenVideo(reason, _told(error)) from None
@@ -122,6 +131,7 @@ def _opened(path: Path) -> Iterator[_File]:
                 raise BrokenVideo(Loss.UNDECODABLE, f"there is no decoder for its {stream.type}")
             # One process per core decodes faster than threads do, and gives the same bits on any machine.
             stream.codec_context.thread_count = 1
+            stream.codec_context.options = _DECODED
         # A start before zero is an encoder's delay, which FFmpeg 8.1 drops in Matroska and older ones let through.
         origin_s = max(container.start_time or 0, 0) / _MICROSECONDS
         yield _File(container, video, audio, origin_s, _declared_s(container))

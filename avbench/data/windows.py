@@ -29,6 +29,8 @@ COVERED_SHARE = 0.5
 SEEK_GAP_S = 5.0
 #: The most that is read at once; it bounds the memory of a worker.
 _LONGEST_SPAN_S = 60.0
+#: No file of the field is longer; damaged headers promise centuries.
+_LONGEST_FILE_S = 86_400.0
 
 
 class Loss(StrEnum):
@@ -94,6 +96,8 @@ def windows_of(
     until_s = end_s if end_s is not None else file_s
     if until_s is None:
         raise BrokenVideo(Loss.UNDECODABLE, "the file does not say how long it is")
+    if not until_s - begin_s <= _LONGEST_FILE_S:  # a header's word, for which no list of windows is made; NaN too
+        raise BrokenVideo(Loss.UNDECODABLE, f"{begin_s:g} to {until_s:g} s is more than a day, or no time")
     whole = int((until_s - begin_s) / duration_s + _SHORT_SHARE + _INSTANT_S)
     if whole < 1:
         found = f"{begin_s:g} to {until_s:.2f} s holds no window of {duration_s:g} s"

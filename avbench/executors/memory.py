@@ -20,6 +20,12 @@ def anonymous_mib(process: int) -> float:
     return sum(held_kib) / 1024
 
 
+def available_bytes() -> int | None:
+    """Memory that could still be taken on this machine; ``None`` where the system does not tell."""
+    found = _counter(Path("/proc/meminfo"), "MemAvailable:")  # "MemAvailable:   123 kB"
+    return None if found is None else found * 1024
+
+
 def out_of_memory_kills() -> int | None:
     """How many processes the kernel has killed for want of memory, machine-wide and in our control group.
 
@@ -50,9 +56,9 @@ def _control_groups() -> list[Path]:
 def _counter(path: Path, name: str) -> int | None:
     try:
         for line in path.read_text(encoding="ascii", errors="replace").splitlines():
-            key, _, value = line.partition(" ")
+            key, *value = line.split()
             if key == name:
-                return int(value)
-    except (OSError, ValueError):
+                return int(value[0])
+    except (OSError, ValueError, IndexError):
         pass
     return None

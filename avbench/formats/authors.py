@@ -76,10 +76,7 @@ class AuthorsJoint(Format):
         iteration = _choose(where, list(kept), reading.iteration)
         items = {}
         for name, file in kept[iteration].items():
-            tensor = load_restricted(file)
-            if not isinstance(tensor, Tensor):
-                raise RequestError(f"{file} holds {type(tensor).__name__}, expected a tensor.")
-            items[name] = tensor.detach()
+            items[name] = _plain(str(file), load_restricted(file))
         return _assemble(where, info, items, reading)
 
 
@@ -113,14 +110,14 @@ class AuthorsClassWise(Format):
             where = f"{path}, experiment {experiment}"
             of_classes = [_class_items(where, each[experiment], reading.iteration) for each in loaded]
             names = set.intersection(*(set(each) for each in of_classes))
-            items = {name: torch.cat([each[name] for each in of_classes]) for name in sorted(names)}
+            items = {name: _joined(where, [each[name] for each in of_classes]) for name in sorted(names)}
             found.append(Found(_assemble(where, info, items, reading), reading.seed + number))
         return found
 
 
 def _experiments(file: Path) -> Mapping[Any, Any]:
     found = load_restricted(file)
-    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
+    if not isinstance(found, dict) or not all(type(k) is int and isinstance(each, dict) for k, each in found.items()):
         raise RequestError(f"{file} holds no experiments: expected {{experiment: {{'audio_syn': …, 'image_syn': …}}}}.")
     return found
 
@@ -131,14 +128,30 @@ def _class_items(where: str, values: Mapping[str, Any], iteration: int | None) -
     for name, key in (("a", "audio_syn"), ("v", "image_syn")):
         kept = values.get(key)
         if isinstance(kept, dict) and kept:
-            tensor = kept[_choose(where, list(kept), iteration)]
-            if not isinstance(tensor, Tensor):
-                raise RequestError(f"{where}: {key} holds {type(tensor).__name__}, expected a tensor.")
-            found[name] = tensor.detach()
+            found[name] = _plain(f"{where}: {key}", kept[_choose(where, list(kept), iteration)])
     return found
 
 
+def _plain(where: str, value: Any) -> Tensor:
+    """A value from a file as a tensor (N, channels, height, width) that holds its numbers itself."""
+    if not isinstance(value, Tensor):
+        raise RequestError(f"{where} holds {type(value).__name__}, expected a tensor.")
+    if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu" or value.ndim != 4:
+        raise RequestError(f"{where} holds a tensor {value.dtype} {tuple(value.shape)}, expected a plain one (N, …).")
+    if value.untyped_storage().nbytes() < value.numel() * value.element_size():  # strides that repeat few numbers
+        raise RequestError(f"{where} holds fewer numbers than its shape {tuple(value.shape)} has.")
+    return value.detach()
+
+
+def _joined(where: str, tensors: list[Tensor]) -> Tensor:
+    if len({(each.shape[1:], each.dtype) for each in tensors}) > 1:
+        raise RequestError(f"{where}: the classes' tensors differ in shape or type.")
+    return torch.cat(tensors)
+
+
 def _choose(where: str, iterations: list[int], wanted: int | None) -> int:
+    if not all(type(each) is int for each in iterations):
+        raise RequestError(f"{where}: the iterations are no whole numbers.")
     if wanted is None:
         return max(iterations)
     if wanted not in iterations:

@@ -101,6 +101,7 @@ def _check(where: str, info: StoreInfo, items: Mapping[str, Tensor], labels: Ten
             f"{where}: labels have shape {tuple(labels.shape)} and type {labels.dtype}, expected class "
             "numbers (N,); soft labels are not read."
         )
+    labels = labels.to(torch.int64)  # unsigned ones have no smallest and largest in PyTorch
     classes = len(info.classes)
     if labels.numel() == 0 or int(labels.min()) < 0 or int(labels.max()) >= classes:
         span = f"from {int(labels.min())} to {int(labels.max())}" if labels.numel() else "empty"

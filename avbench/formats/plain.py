@@ -6,7 +6,6 @@ Of what else a file may hold, ``factor`` and the learned ``step_size_a`` and ``s
 
 from __future__ import annotations
 
-import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,10 +19,13 @@ from torch import Tensor
 
 from avbench.data.store import StoreInfo
 from avbench.errors import RequestError
+from avbench.executors.memory import available_bytes
 from avbench.formats.base import Format, Found, Reading, learned_set
 
 _KEYS = {"a": ("audio", "a"), "v": ("frames", "images", "v")}
 _STEP_SIZE = "step_size_"
+#: What is read of a file at all.
+_READ = {"labels", "factor", *(n for names in _KEYS.values() for n in names), *(_STEP_SIZE + name for name in _KEYS)}
 
 
 class _Plain(Format):
@@ -66,6 +68,20 @@ def _whole(path: Path, factor: float) -> int:
     return int(factor)
 
 
+def _stem(member: str) -> str:
+    return member.removesuffix(".npy")
+
+
+def _check_memory(path: Path, declared_bytes: list[int]) -> None:
+    """Refuse an archive that unpacks to more than memory holds; no reader takes more from it than it declares."""
+    available = available_bytes()
+    if available is not None and sum(declared_bytes) > available:
+        raise RequestError(
+            f"{path} unpacks to {sum(declared_bytes) / 1e9:.1f} GB, {available / 1e9:.1f} GB of memory are available: "
+            "check where it is from, or read it on a larger machine."
+        )
+
+
 class Npz(_Plain):
     """``.npz`` with the three arrays."""
 
@@ -75,11 +91,15 @@ class Npz(_Plain):
     def arrays(self, path: Path) -> Mapping[str, Tensor]:
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+                wanted = [name for name in file.files if name in _READ]
+                _check_memory(path, [each.file_size for each in file.zip.infolist() if _stem(each.filename) in _READ])
+                arrays = {name: file[name] for name in wanted}
             # Text has no tensor, and nothing is read from it.
             numbers = {name: array for name, array in arrays.items() if array.dtype.kind not in "SU"}
             return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in numbers.items()}
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+        except RequestError:
+            raise
+        except Exception as error:  # on a damaged archive its readers raise almost anything
             raise RequestError(f"{path} can't be read as .npz: {error}.") from None
 
 
@@ -92,6 +112,6 @@ class Safetensors(_Plain):
     def arrays(self, path: Path) -> Mapping[str, Tensor]:
         try:
             found: Mapping[str, Tensor] = load_file(path)
-        except (OSError, SafetensorError, MemoryError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, SafetensorError, MemoryError) as error:
             raise RequestError(f"{path} can't be read as safetensors: {error}.") from None
         return found

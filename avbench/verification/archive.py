@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ from avbench.verification.files import walk
 
 SUFFIX = ".tar.gz"
 _MOST_MEMBERS, _MOST_BYTES = 200_000, 1 << 36
+#: tarfile reads contents in pieces of at most a mebibyte, and what a header says of itself at once.
+_MOST_AT_ONCE_BYTES = 1 << 20
 
 
 def write_archive(folder: Path, target: Path, name: str) -> None:
@@ -58,11 +62,11 @@ def unpacked(path: Path) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="avbench-verify-") as temporary:
         try:
-            with tarfile.open(path, mode="r:gz") as archive:
+            with gzip.open(path) as raw, tarfile.open(fileobj=_Bounded(raw), mode="r:") as archive:
                 members = list(_checked(archive, path))
                 # The filter of the standard library refuses what leaves the folder, links and devices once more.
                 archive.extractall(temporary, members=members, filter="data")
-        except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+        except (OSError, EOFError, RecursionError, tarfile.TarError, ValueError, zlib.error) as error:
             raise RequestError(f"{path} can't be read as an archive: {error}") from None
         tops = sorted(Path(temporary).iterdir())
         if len(tops) != 1 or not tops[0].is_dir():
@@ -70,10 +74,31 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield tops[0]
 
 
+class _Bounded(io.BufferedIOBase):
+    """A stream without large reads: the length of an extended header is the archive's word, and is read at once."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def read(self, size_bytes: int | None = -1, /) -> bytes:
+        if size_bytes is None or not 0 <= size_bytes <= _MOST_AT_ONCE_BYTES:
+            raise ValueError(f"a header of {size_bytes} bytes")
+        return self._stream.read(size_bytes)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
 def _checked(archive: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
     """The members, each looked at before anything is written."""
     count = total_bytes = 0
     for member in archive:
+        if member.size < 0:  # tarfile would go backwards, for ever
+            raise RequestError(f"{path}: {member.name!r} has {member.size} bytes.")
         count, total_bytes = count + 1, total_bytes + member.size
         inside = Path(member.name)
         if not (member.isreg() or member.isdir()) or inside.is_absolute() or ".." in inside.parts:

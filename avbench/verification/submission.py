@@ -45,7 +45,7 @@ class Submission:
     name: str
     contact: str = ""
     artefacts_url: str = ""
-    largest_bytes: int | None = None
+    largest_bytes: float | None = None
 
     def check(self) -> None:
         """Refuse what can't be published.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avbench.api import SPLITS, RequestError, nearest
+from avbench_datasets import _pt
 
 #: What a key may be called; the first name is the one that messages use.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -146,6 +146,7 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
     found: dict[str, npt.NDArray[Any]] = {}
     try:
         with np.load(path, allow_pickle=False) as file:
+            _check_memory(path, [each.file_size for each in file.zip.infolist()])
             for key, names in KEYS.items():
                 present = [name for name in names if name in file.files]
                 if len(present) > 1:
@@ -153,7 +154,9 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
                 if present:
                     found[key] = np.asarray(file[present[0]])
             others = list(file.files)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except RequestError:
+        raise
+    except Exception as error:  # on a damaged archive its readers raise almost anything
         advice = "write it again; Python objects are never unpickled, so store numbers and fixed-width text"
         raise fail(path, f"can't be read ({error})", advice) from None
     for key in ("image", "label", "split"):
@@ -163,6 +166,14 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
         if key in found and found[key].ndim != 1:
             raise fail(path, f"{key!r} has shape {found[key].shape}", "give one entry per sample: (N,)")
     return found
+
+
+def _check_memory(path: Path, declared_bytes: list[int]) -> None:
+    """Refuse an archive that unpacks to more than memory holds; no reader takes more from it than it declares."""
+    available = _pt._available_bytes()
+    if available is not None and sum(declared_bytes) > available:
+        found = f"unpacks to {sum(declared_bytes) / 1e9:.1f} GB, {available / 1e9:.1f} GB of memory are available"
+        raise fail(path, found, "check where it is from, or prepare it on a larger machine")
 
 
 def _kind(path: Path, found: dict[str, npt.NDArray[Any]]) -> bool:

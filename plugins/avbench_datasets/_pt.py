@@ -133,10 +133,10 @@ def _check_stored(path: Path) -> None:
 def _check_memory(path: Path, say: Callable[[str], None]) -> None:
     size_bytes = path.stat().st_size
     need = f"{size_bytes / 1e9:.1f} GB of memory"
-    available_bytes = _available_bytes()
-    if available_bytes is not None and size_bytes > available_bytes:
+    available = _available_bytes()
+    if available is not None and size_bytes > available:
         rewrite = f"torch.save(torch.load({path.name!r}, weights_only=True), 'new.pt')"
-        found = f"is in torch's old format, which takes {need}, and {available_bytes / 1e9:.1f} GB are available"
+        found = f"is in torch's old format, which takes {need}, and {available / 1e9:.1f} GB are available"
         raise fail(path, found, f"write it anew on a larger machine: {rewrite}")
     say(f"{path.name} is in torch's old format: reading it whole takes {need}")
 

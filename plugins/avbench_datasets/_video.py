@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from avbench.api import SPLITS, MediaIndex, PrepareContext, RequestError, find_annotation
 
+#: No video of the field begins or ends later; numbers from files that do are refused.
+LONGEST_S = 86_400
 _SPLIT_WORDS = {**{split: split for split in SPLITS}, "valid": "val", "validation": "val"}
 
 
@@ -72,6 +75,42 @@ def split_of(word: str, where: str) -> str:
     return split
 
 
+def text_of(path: Path) -> str:
+    """The text of an annotation file.
+
+    Raises:
+        RequestError: it can't be read or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: can't be read as text ({error}); fetch it again.") from None
+
+
+def table_of(path: Path) -> list[list[str]]:
+    """The rows of a CSV file.
+
+    Raises:
+        RequestError: it can't be read or is no CSV.
+    """
+    try:
+        return list(csv.reader(io.StringIO(text_of(path), newline="")))
+    except csv.Error as error:
+        raise RequestError(f"{path}: is no CSV ({error}); fetch it again.") from None
+
+
+def start_of(text: str) -> int:
+    """A start in whole seconds.
+
+    Raises:
+        ValueError: it is none, or beyond a day.
+    """
+    found = float(text)
+    if not 0 <= found <= LONGEST_S:  # NaN fails too
+        raise ValueError
+    return int(found)
+
+
 def read_split_file(path: Path) -> list[Listed]:
     """Rows of a CSV file with a header that names vid, label and split, and may name num (the start second).
 
@@ -80,23 +119,26 @@ def read_split_file(path: Path) -> list[Listed]:
     """
     if not path.is_file():
         raise RequestError(f"--split-file {path}: there is no such file.")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        names = [(name or "").strip() for name in reader.fieldnames or ()]
-        if not {"vid", "label", "split"} <= set(names):
-            raise RequestError(
-                f"{path}: its first line is {','.join(names)!r}; expected a header with vid, label and split."
-            )
-        reader.fieldnames = names
-        rows = []
-        for number, row in enumerate(reader, 2):
-            start = (row.get("num") or "").strip()
-            try:
-                start_s = int(float(start)) if start else None
-            except ValueError:
-                raise RequestError(f"{path}, line {number}: num is {start!r}; expected a start in seconds.") from None
-            where = f"{path}, line {number}"
-            rows.append(Listed(row["vid"].strip(), start_s, row["label"].strip(), split_of(row["split"] or "", where)))
+    head, *lines = table_of(path) or [[]]
+    names = [name.strip() for name in head]
+    if not {"vid", "label", "split"} <= set(names):
+        raise RequestError(
+            f"{path}: its first line is {','.join(names)!r}; expected a header with vid, label and split."
+        )
+    rows = []
+    for number, line in enumerate(lines, 2):
+        if not line:
+            continue
+        where = f"{path}, line {number}"
+        row = dict(zip(names, (each.strip() for each in line), strict=False))
+        if not {"vid", "label", "split"} <= set(row):
+            raise RequestError(f"{where}: {','.join(line)!r}; expected {len(names)} entries, as the header has.")
+        start = row.get("num", "")
+        try:
+            start_s = start_of(start) if start else None
+        except ValueError:
+            raise RequestError(f"{where}: num is {start!r}; expected a start in seconds.") from None
+        rows.append(Listed(row["vid"], start_s, row["label"], split_of(row["split"], where)))
     if not rows:
         raise RequestError(f"{path}: it has a header and no rows.")
     return rows

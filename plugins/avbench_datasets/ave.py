@@ -21,7 +21,7 @@ from avbench.api import (
     sha256_of,
 )
 from avbench_datasets._release import store_from_release
-from avbench_datasets._video import annotation, folder_of, index_of, read_split_file
+from avbench_datasets._video import LONGEST_S, annotation, folder_of, index_of, read_split_file, text_of
 
 CLASSES = (
     "Church bell",
@@ -162,6 +162,18 @@ def class_names(labels: set[str]) -> tuple[str, ...]:
     return (*(name for name in CLASSES if name in labels), *sorted(labels.difference(CLASSES)))
 
 
+def _second(text: str) -> float:
+    """A time within a day.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = float(text)
+    if not 0.0 <= found <= LONGEST_S:  # NaN fails too
+        raise ValueError
+    return found
+
+
 def read_rows(path: Path, split: str) -> list[Row]:
     """Rows ``Category&VideoID&Quality&StartTime&EndTime``, with or without a header.
 
@@ -169,14 +181,14 @@ def read_rows(path: Path, split: str) -> list[Row]:
         RequestError: a line of another form.
     """
     rows = []
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = text_of(path).splitlines()
     for number, line in enumerate(lines, 1):
         parts = [part.strip() for part in line.split("&")]
         if parts == [""] or (number == 1 and parts[0].lower() == "category"):
             continue
         try:
             label, video, _, begin, end = parts
-            rows.append(Row(video, label, float(begin), float(end), split))
+            rows.append(Row(video, label, _second(begin), _second(end), split))
         except ValueError:
             raise RequestError(
                 f"{path}, line {number}: {line!r}; expected Category&VideoID&Quality&StartTime&EndTime."

@@ -111,5 +111,5 @@ def read_videos(path: Path) -> dict[str, list[str]]:
     try:
         videos = json.loads(path.read_text(encoding="utf-8"))["videos"]
         return {str(label): list(dict.fromkeys(map(str, ids))) for label, ids in sorted(videos.items())}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise RequestError(f'{path}: expected {{"videos": {{instrument: [ids]}}}}; download {_LIST} again.') from None

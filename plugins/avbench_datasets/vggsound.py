@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,16 @@ from avbench.api import (
     sha256_of,
 )
 from avbench_datasets._release import store_from_release
-from avbench_datasets._video import Listed, annotation, folder_of, index_of, read_split_file, split_of
+from avbench_datasets._video import (
+    Listed,
+    annotation,
+    folder_of,
+    index_of,
+    read_split_file,
+    split_of,
+    start_of,
+    table_of,
+)
 
 CSV_NAME = "vggsound.csv"
 LICENCE = "Annotations: CC BY 4.0. Videos: their uploaders', under YouTube's terms."
@@ -110,14 +118,19 @@ def read_csv(path: Path) -> list[Listed]:
         RequestError: a line of another form.
     """
     rows = []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for number, row in enumerate(csv.reader(file), 1):
-            if not row or (number == 1 and not row[1:2][0].strip().isdigit()):
-                continue
-            if len(row) != 4 or not row[1].strip().isdigit():
-                raise RequestError(f"{path}, line {number}: {','.join(row)!r}; expected id,start second,label,split.")
-            split = split_of(row[3], f"{path}, line {number}")
-            rows.append(Listed(row[0].strip(), int(row[1]), row[2].strip(), split))
+    for number, row in enumerate(table_of(path), 1):
+        if not row or (number == 1 and not "".join(row[1:2]).strip().isdigit()):
+            continue
+        try:
+            video, start, label, split = (each.strip() for each in row)
+            if not start.isdigit():
+                raise ValueError
+            start_s = start_of(start)
+        except ValueError:
+            raise RequestError(
+                f"{path}, line {number}: {','.join(row)!r}; expected id,start second,label,split."
+            ) from None
+        rows.append(Listed(video, start_s, label, split_of(split, f"{path}, line {number}")))
     return rows
 
 
