@@ -146,6 +146,7 @@ def test_a_dry_run_counts_what_is_cached_and_the_disk(avdigits_data: Path, tmp_p
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_that_it_builds_an_embedded_dataset(tmp_path: Path) -> None:
     pytest.importorskip("espeakng_loader", reason="avdigits is built with the extra `speech`")
     grid = ("--method", "random", "--dataset", "avdigits", "--ipc", "1", "--dry-run")

@@ -168,6 +168,7 @@ def status_of(arguments: list[str]) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_tutorial_lead_to_a_board_and_a_submission(
     tmp_path: Path, avdigits_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

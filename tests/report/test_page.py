@@ -253,6 +253,11 @@ def head(window: Any, column: str) -> Any:
     return window.locator("#board-1 thead th", has=window.get_by_role("button", name=column, exact=True))
 
 
+def texts_of(found: Any) -> list[str]:
+    """What elements hold, also below the window, where the browser lays nothing out."""
+    return [" ".join(text.split()) for text in found.all_text_contents()]
+
+
 def status(window: Any) -> str:
     return str(window.locator("#status").inner_text()).replace("\N{NO-BREAK SPACE}", " ")
 
@@ -319,10 +324,10 @@ def test_words_filter_rows_points_and_lines(window: Any) -> None:
         "(all) => all.filter((one) => one.checkVisibility()).length"
     )
     assert lines == 4  # avdd alone has several IPCs: three parts and the bytes
-    keys = window.locator("#board-1 .legend li:not([hidden])").all_inner_texts()
+    keys = texts_of(window.locator("#board-1 .legend li:not([hidden])"))
     assert keys == ["avdd", "avdd[lambda=0]"]
     window.get_by_label("Filter").fill("music dm")
-    assert window.locator("section.board:not([hidden]) h2").all_inner_texts() == ["music music-fi"]
+    assert texts_of(window.locator("section.board:not([hidden]) h2")) == ["music music-fi"]
     window.get_by_label("Filter").fill("no such thing")
     assert "no row fits" in status(window)
     assert window.locator("section.board:not([hidden])").count() == 0
@@ -377,10 +382,10 @@ def test_points_stand_where_their_numbers_are(window: Any, boards: list[Board]) 
 
 def test_the_heat_map_compares_architectures_at_an_ipc(window: Any, boards: list[Board]) -> None:
     maps = window.locator("table.heat")
-    assert [text.split(" · ")[-1] for text in maps.locator("caption").all_inner_texts()] == ["IPC 10"]
-    assert maps.locator("thead th").all_inner_texts() == ["method", "convnet", "lenet"]
+    assert [text.split(" · ")[-1] for text in texts_of(maps.locator("caption"))] == ["IPC 10"]
+    assert texts_of(maps.locator("thead th")) == ["method", "convnet", "lenet"]
     lines = {
-        line.locator("th").inner_text(): line.locator("td").all_inner_texts() for line in maps.locator("tbody tr").all()
+        line.locator("th").inner_text(): texts_of(line.locator("td")) for line in maps.locator("tbody tr").all()
     }
     for column, board in enumerate(board for board in boards if board.about["dataset"] == "ave"):
         for row in board.rows[board.rows["ipc"] == 10].to_dict("records"):
@@ -401,8 +406,8 @@ def test_text_from_records_is_shown_as_text(window: Any) -> None:
 def test_marks_tell_best_second_equal_and_incomplete(window: Any) -> None:
     texts = shown(window, "method")
     assert "avdd[lambda=0] ≡ dm" in texts and "mtt incomplete" in texts
-    assert set(window.locator("#board-1 th[scope=row] b").all_inner_texts()) == {"avdd"}
-    assert set(window.locator("#board-1 th[scope=row] u").all_inner_texts()) <= {"dm", "avdd[lambda=0]", "herding"}
+    assert set(texts_of(window.locator("#board-1 th[scope=row] b"))) == {"avdd"}
+    assert set(texts_of(window.locator("#board-1 th[scope=row] u"))) <= {"dm", "avdd[lambda=0]", "herding"}
     row = window.locator("#board-1 tbody tr", has_text="mtt")
     assert row.locator("td").first.inner_text() == "–"
     assert "1 of 2 × 3 of 3" in row.inner_text()
