@@ -36,6 +36,8 @@ SETTINGS = {
     "convnet": {"width": "4"},
     "recognition-quick": {"updates": "4", "epochs": "2"},
 }
+#: So long that a distillation is under way when the news of its first step has arrived.
+LONG = {**SETTINGS, "dm": {"steps": "800", "batch_real": "4"}}
 ENDLESS = {**SETTINGS, "dm": {"steps": "1000000", "batch_real": "4"}}
 Listener = Callable[[Mapping[str, Any]], None]
 
@@ -158,7 +160,7 @@ def test_a_grid_that_loses_a_node_comes_to_what_it_comes_to_here(
         lost.append(read(distilling(out) / "node.json"))
         nodes.kill(lost[0]["node"])
 
-    outcome = run(small, out, RayExecutor(ONE), at_step(1, kill))
+    outcome = run(small, out, RayExecutor(ONE), at_step(1, kill), LONG)
     assert not outcome.failed and not outcome.stranded
     assert len(lost) == 1
     assert capsys.readouterr().out == ""  # where Ray tells of the node that died
@@ -166,7 +168,7 @@ def test_a_grid_that_loses_a_node_comes_to_what_it_comes_to_here(
     assert (attempt["node"], attempt["attempt"]) == (lost[0]["node"], 1)
     again = read(distilling(out) / "node.json")
     assert again["attempt"] == 2 and again["node"] != lost[0]["node"]
-    assert run(small, tmp_path / "local", LocalExecutor(ONE)).done == outcome.done
+    assert run(small, tmp_path / "local", LocalExecutor(ONE), settings=LONG).done == outcome.done
     assert len(results(out)) == 3
     assert results(out) == results(tmp_path / "local")
 
