@@ -384,9 +384,7 @@ def test_the_heat_map_compares_architectures_at_an_ipc(window: Any, boards: list
     maps = window.locator("table.heat")
     assert [text.split(" · ")[-1] for text in texts_of(maps.locator("caption"))] == ["IPC 10"]
     assert texts_of(maps.locator("thead th")) == ["method", "convnet", "lenet"]
-    lines = {
-        line.locator("th").inner_text(): texts_of(line.locator("td")) for line in maps.locator("tbody tr").all()
-    }
+    lines = {line.locator("th").inner_text(): texts_of(line.locator("td")) for line in maps.locator("tbody tr").all()}
     for column, board in enumerate(board for board in boards if board.about["dataset"] == "ave"):
         for row in board.rows[board.rows["ipc"] == 10].to_dict("records"):
             assert lines[row["method"]][column] == f"{100 * row['av_mean']:.1f} ± {100 * row['av_std']:.1f}"
