@@ -43,12 +43,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def new_folder(out: Path) -> Path:
+    """A run directory whose folders are there: who makes them first would else write once more than who comes later."""
+    for kind in (*KINDS, "jobs", "claims"):
+        (out / kind).mkdir(parents=True)
+    return out
+
+
 @pytest.fixture(scope="module")
 def undisturbed(
     grid: tuple[str, ...], site: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[tuple[str, str], Any], dict[str, int]]:
     """Results of a run that nobody killed, and how often each of its processes wrote."""
-    out = tmp_path_factory.mktemp("undisturbed") / "runs"
+    out = new_folder(tmp_path_factory.mktemp("undisturbed") / "runs")
     tally = out.parent / "counts"
     done = run_watched(site, out, grid, KILLING_COUNTS=str(tally))
     assert done.returncode == 0, done.stderr
@@ -74,7 +81,7 @@ def test_kills_in_every_phase_change_no_bit(
     grid: tuple[str, ...], site: Path, undisturbed: tuple[dict[Any, Any], dict[str, int]], tmp_path: Path, seed: int
 ) -> None:
     expected, acts = undisturbed
-    out = tmp_path / "runs"
+    out = new_folder(tmp_path / "runs")
     for moment in moments(seed, acts):
         before = {path: path.read_bytes() for path in out.glob("*/*/record.json") if b'"done"' in path.read_bytes()}
         killed = run_watched(site, out, (*grid, "--retry-failed"), KILLING_AT=moment)
@@ -93,7 +100,7 @@ def test_a_killed_worker_s_record_names_its_phase(
     grid: tuple[str, ...], site: Path, undisturbed: tuple[dict[Any, Any], dict[str, int]], tmp_path: Path
 ) -> None:
     _, acts = undisturbed
-    out = tmp_path / "runs"
+    out = new_folder(tmp_path / "runs")
     killed = run_watched(site, out, grid, KILLING_AT=f"distil:{acts['distil'] - 1}")
     assert killed.returncode == 3
     (record,) = [json.loads(path.read_text(encoding="utf-8")) for path in out.glob("distil/*/record.json")]
