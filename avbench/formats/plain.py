@@ -6,6 +6,7 @@ Of what else a file may hold, ``factor`` and the learned ``step_size_a`` and ``s
 
 from __future__ import annotations
 
+import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -89,6 +90,9 @@ class Npz(_Plain):
     layout = "a .npz with audio, frames, labels"
 
     def arrays(self, path: Path) -> Mapping[str, Tensor]:
+        # NumPy's own words for such a file advise to unpickle it.
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise RequestError(f"{path} can't be read as .npz: it is no archive of arrays, or it was cut off.")
         try:
             with np.load(path, allow_pickle=False) as file:
                 wanted = [name for name in file.files if name in _READ]
