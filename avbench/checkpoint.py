@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,16 @@ def save_checkpoint(path: Path, step: int, state: State) -> None:
     tensors: dict[str, Tensor] = {}
     skeleton = json.dumps({"step": step, "state": _take_apart(state, tensors)}, allow_nan=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, partial, metadata={"format": _FORMAT, "skeleton": skeleton})
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        save_file(tensors, partial, metadata={"format": _FORMAT, "skeleton": skeleton})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # on a full disk half a checkpoint would take the room of the record
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def load_checkpoint(path: Path) -> tuple[int, State] | None:

@@ -6,6 +6,14 @@ to remove a file that another may just have made anew. No lock is used, so a net
 
 On the holder's own machine a claim is dead when its processes are. Seen from another machine it is dead when nobody
 has touched it for :data:`SILENT_S` seconds of the *observer's* clock: clocks of two machines are never compared.
+
+What a network file system does, and what is done about it:
+
+- It may answer a repeated request as if it were a second one: a claim that "exists" is read, and is ours if it says so.
+- It may show a folder as it was up to a minute ago: opening a folder has its client ask anew, and every look at claims
+  opens theirs; :func:`look_afresh` does so for a task's folder before what another machine has made is looked for.
+- It may show a file's time as late: a holder is silent only for far longer than that (NFS keeps it up to 60 s).
+- A holder that hung for so long may wake: :meth:`Claims.beat` then says which tasks another run has taken over.
 """
 
 from __future__ import annotations
@@ -14,6 +22,7 @@ import contextlib
 import json
 import os
 import platform
+import secrets
 import time
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -22,7 +31,8 @@ from typing import Any
 
 #: A holder touches its claims this often, …
 BEAT_S = 10.0
-#: … and one on another machine that has not done so for this long is taken for dead.
+#: … and one on another machine that has not done so for this long is taken for dead: more than a beat and the minute
+#: for which a network file system may show an old time.
 SILENT_S = 120.0
 
 
@@ -103,7 +113,8 @@ class Claims:
         generation = last[0] + 1 if last else 1
         path = self._folder / f"{key}.{generation}"
         try:
-            _make_exclusively(path, json.dumps({"run": asdict(ProcessId.own()), "job": str(job.resolve())}))
+            about = {"run": asdict(ProcessId.own()), "job": str(job.resolve()), "token": secrets.token_hex(8)}
+            _make_exclusively(path, json.dumps(about))
         except FileExistsError:
             return False
         newest = self._latest(key)
@@ -127,14 +138,26 @@ class Claims:
         for key in list(self._own):
             self.release(key)
 
-    def beat(self) -> None:
-        """Tell other machines that we are alive; call it often, it touches files every ``BEAT_S`` seconds."""
+    def beat(self) -> list[str]:
+        """Tell other machines that we are alive; call it often, it touches files every ``BEAT_S`` seconds.
+
+        Returns:
+            Tasks that are ours no more: we were silent for so long that another run has taken them over.
+        """
         if time.monotonic() - self._beaten < BEAT_S:
-            return
+            return []
         self._beaten = time.monotonic()
-        for path in self._own.values():
-            with contextlib.suppress(OSError):  # the folder may have been cleared; the work itself needs no claim
-                os.utime(path)
+        overtaken = []
+        for key, path in self._own.items():
+            try:
+                os.utime(path)  # the server's time, where there is one
+            except OSError:  # the folder may have been cleared: the work itself needs no claim
+                newest = self._latest(key)
+                if newest is not None and newest[1] != path:
+                    overtaken.append(key)
+        for key in overtaken:
+            del self._own[key]
+        return overtaken
 
     def holder(self, key: str) -> str:
         """Who has the task, in words."""
@@ -165,24 +188,49 @@ class Claims:
 
 
 def _make_exclusively(path: Path, text: str) -> None:
-    """Make a file that is whole from the start.
+    """Make a file that is whole from the start; ``text`` is like no other.
 
     Raises:
         FileExistsError: somebody else was first.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    # Processes of two machines may have the same number.
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     partial.write_text(text, encoding="utf-8")
     try:
-        os.link(partial, path)
-    except FileExistsError:
-        raise
+        _link(partial, path, text)
     except FileNotFoundError:  # whoever got it has tidied up
         raise FileExistsError(path) from None
+    except FileExistsError:
+        # A server whose answer was lost is asked again, and says that what it has just made exists.
+        if _text(path) != text:
+            raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _link(partial: Path, path: Path, text: str) -> None:
+    try:
+        os.link(partial, path)
+    except (FileExistsError, FileNotFoundError):
+        raise
     except OSError:  # a file system without hard links: a kill in between leaves an empty claim, which falls silent
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def look_afresh(root: Path, *parts: str) -> None:
+    """Have a network file system ask its server what is in ``root`` and in the folders ``parts`` under it.
+
+    Otherwise it may go on saying for a minute that there is no such file. Opening a folder has NFS compare it with the
+    server's (``nfs(5)``: close-to-open consistency); each is opened after the one that holds it.
+    """
+    folder = root
+    for part in ("", *parts):
+        folder = folder / part
+        try:
+            os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+        except OSError:
+            return
 
 
 def announce_worker(job: Path) -> None:
@@ -205,7 +253,14 @@ def _read(path: Path) -> tuple[ProcessId | None, Path | None]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(_text(path) or "")
+    except ValueError:
+        return None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
 

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avbench.claims import Claims, ProcessId
+from avbench.claims import Claims, ProcessId, look_afresh
 from avbench.desk import describe_task
 from avbench.environment import environment
 from avbench.executors.base import Ended, Executor
 from avbench.hooks import Hooks
-from avbench.jobs import DistilTask, Engine, EvaluateTask, Job, Task, task_to_json
+from avbench.jobs import DistilTask, Engine, EvaluateTask, Job, PrerequisiteTask, ShardTask, Task, task_to_json
 from avbench.plan import Plan
-from avbench.results import RunDirectory, has_snapshots, write_atomically
+from avbench.results import RunDirectory, write_atomically
 from avbench.runs import Announcement, PlannedTask, planned_jobs
 
 _POLL_S = 0.1
@@ -78,7 +78,7 @@ class Coordinator:
         self._claims = Claims(directory.root)
         self._tasks = {task.key: task for job in plan.jobs for task in job.tasks}
         self._unsettled = set(self._tasks)
-        self._waiting = list(plan.jobs)
+        self._waiting = {job.id: job for job in plan.jobs}
         self._look_again: dict[str, float] = {}
         self._elsewhere = set[str]()
         self._active: dict[str, _Active] = {}
@@ -96,10 +96,12 @@ class Coordinator:
             while self._waiting or self._active:
                 self._start_ready()
                 self._follow()
-                for ended in self.executor.ended():
+                over = self.executor.ended()
+                for ended in over:
                     self._settle(ended)
-                self._claims.beat()
-                time.sleep(_POLL_S)
+                self._beat()
+                if not over:  # what has become free is filled at once
+                    time.sleep(_POLL_S)
             interrupted = False
         finally:
             self.executor.stop()
@@ -117,13 +119,23 @@ class Coordinator:
         return Announcement(self._attempt, ProcessId.own(), self.argv, slots, time.time(), jobs, stranded)
 
     def _start_ready(self) -> None:
+        if not self.executor.has_room():
+            return
         now = time.monotonic()
-        for job in list(self._waiting):
-            if not self.executor.has_room():
-                return
-            if not job.needs & self._unsettled and now >= self._look_again.get(job.id, 0.0):
-                self._waiting.remove(job)
+        for job_id, job in list(self._waiting.items()):
+            if not job.needs & self._unsettled and now >= self._look_again.get(job_id, 0.0):
+                del self._waiting[job_id]
                 self._start(job)
+                self._beat()  # what other runs have done is passed over here, and may take long
+                if not self.executor.has_room():
+                    return
+
+    def _beat(self) -> None:
+        """Show other machines that we are alive; leave to them what they took over while we hung."""
+        overtaken = set(self._claims.beat())
+        for job_id, active in self._active.items():
+            if overtaken.intersection(task.key for task in active.job.tasks):
+                self.executor.end(job_id)
 
     def _start(self, job: Job) -> None:
         """Start what of a job no other run is doing; the rest waits for that run."""
@@ -131,13 +143,17 @@ class Coordinator:
         claimed = [task for task in job.tasks if self._claims.take(task.key, folder)]
         held = tuple(task for task in job.tasks if task not in claimed)
         if held:
-            rest = Job(held, job.needs)
-            self._waiting.append(rest)
-            self._look_again[rest.id] = time.monotonic() + _LOOK_AGAIN_S
+            self._wait_for(held, job)
             self._tell_held(held)
-        mine = tuple(task for task in claimed if not self._done_elsewhere(task))
+        mine = tuple(task for task in claimed if not self._settled_elsewhere(task))
         if mine:
             self._launch(Job(mine, job.needs), folder)
+
+    def _wait_for(self, tasks: tuple[Task, ...], job: Job) -> None:
+        """Look at some tasks of a job again later."""
+        rest = Job(tasks, job.needs)
+        self._waiting[rest.id] = rest
+        self._look_again[rest.id] = time.monotonic() + _LOOK_AGAIN_S
 
     def _tell_held(self, held: tuple[Task, ...]) -> None:
         news = [task for task in held if task.key not in self._elsewhere]
@@ -145,19 +161,33 @@ class Coordinator:
         for task in news:
             self.listener({"event": "held", "title": task.title, "by": self._claims.holder(task.key)})
 
-    def _done_elsewhere(self, task: Task) -> bool:
+    def _settled_elsewhere(self, task: Task) -> bool:
         """Whether another run has settled a task since ours was planned."""
+        if self._found_done(task):
+            return True
         key = self._record_key(task)
         record = self.directory.record(task.kind, key) if key else None
-        lacking = isinstance(task, DistilTask) and not has_snapshots(record, task.snapshots)
-        if record is not None and record["status"] == "done" and not lacking:
-            self._note({"event": "done", "task": task.key})
-            return True
         # What failed before is in the plan because it is to be retried; what failed while we waited has just been.
         if record is not None and record["status"] == "failed" and task.key in self._elsewhere:
             self._note({"event": "failed", "task": task.key, "reason": f"{record['error']['reason']} (in another run)"})
             return True
         return False
+
+    def _found_done(self, task: Task) -> bool:
+        """Whether a task's record says that it is done; this is noted then."""
+        root = self.directory.root
+        if not isinstance(task, PrerequisiteTask):
+            look_afresh(root, "distil", task.cell.key)
+        key = self._record_key(task)
+        if key is not None:
+            look_afresh(root, task.kind, key)
+        if isinstance(task, DistilTask | ShardTask):
+            done = self.directory.distilled(task)
+        else:
+            done = key is not None and self.directory.done(task.kind, key)
+        if done:
+            self._note({"event": "done", "task": task.key})
+        return done
 
     def _launch(self, job: Job, folder: Path) -> None:
         spec = {
@@ -222,8 +252,15 @@ class Coordinator:
         """A job is over: what it left unfinished has failed, and somebody must say so."""
         self._follow()
         active = self._active.pop(ended.job_id)
-        for task in [task for task in active.job.tasks if task.key in self._unsettled]:
-            self._bury(task, ended, active)
+        left = tuple(task for task in active.job.tasks if task.key in self._unsettled)
+        if ended.cause == "taken over" and left:
+            for task in left:
+                self._claims.release(task.key)
+            self._wait_for(left, active.job)
+            left = ()
+        for task in left:
+            if not self._found_done(task):  # the worker may have died between a record and the word of it
+                self._bury(task, ended, active)
         status = "failed" if ended.status else "done"
         self.hooks.fire("job_finished", job=active.spec, status=status)
         self.listener({"event": "job ended", "job": ended.job_id, "status": ended.status})

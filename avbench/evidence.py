@@ -17,7 +17,7 @@ from avbench.jobs import Task, task_from_json
 from avbench.results import RunDirectory, Unreadable, read_record
 from avbench.runs import Announcement, read_announcement
 
-KINDS = ("prerequisite", "distil", "evaluate")
+KINDS = ("prerequisite", "shard", "distil", "evaluate")
 _ENDS = ("done", "failed", "stranded")
 
 

@@ -56,7 +56,7 @@ class Events:
 
     @hookspec
     def task_finished(self, task: str, kind: str, title: str, status: str, folder: Path | None) -> None:
-        """A task ended: prerequisite, distil or evaluate (``kind``), with ``status`` done, failed or stranded.
+        """A task ended: prerequisite, shard, distil or evaluate (``kind``), with ``status`` done, failed or stranded.
 
         ``task`` is its key, as in ``step``. ``folder`` holds its record and artefacts: for ``kind`` distil that is done
         the distilled set; ``None`` where there is no record.

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from avbench.cells import Cell, Networks, PluginRef, content_key
 from avbench.data.store import StoreInfo
+from avbench.precision import dtype_name
 
 _PAPER_FRAME = 3 * 224 * 224
 
@@ -42,11 +43,58 @@ class PrerequisiteTask:
 
 
 @dataclass(frozen=True)
+class ClassRange:
+    """The classes from index ``first`` to before ``stop``."""
+
+    first: int
+    stop: int
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        return tuple(range(self.first, self.stop))
+
+    def __str__(self) -> str:
+        last = self.stop - 1
+        return f"class {self.first}" if self.first == last else f"classes {self.first}–{last}"
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Make the part of a distilled set that some of its classes are, with its snapshots.
+
+    Its key is the cell's with the range: whose part it is can be told from the name of its folder.
+    """
+
+    cell: Cell
+    classes: ClassRange
+    snapshots: tuple[int, ...] = ()
+
+    kind = "shard"
+
+    @property
+    def key(self) -> str:
+        return f"{self.cell.key}-{self.classes.first}-{self.classes.stop}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.cell.name}, {self.classes}"
+
+
+def cell_of_shard(key: str) -> str:
+    """The key of the cell that the key of a shard belongs to."""
+    return key.partition("-")[0]
+
+
+@dataclass(frozen=True)
 class DistilTask:
-    """Make one distilled set, and keep what it was after the steps in ``snapshots``: not keyed, they change nothing."""
+    """Make one distilled set, and keep what it was after the steps in ``snapshots``: not keyed, they change nothing.
+
+    Where there are ``shards`` it is put together from them: not keyed either, the set is the same.
+    """
 
     cell: Cell
     snapshots: tuple[int, ...] = ()
+    shards: tuple[ClassRange, ...] = ()
 
     kind = "distil"
 
@@ -57,6 +105,11 @@ class DistilTask:
     @property
     def title(self) -> str:
         return self.cell.name
+
+    @property
+    def parts(self) -> tuple[ShardTask, ...]:
+        """The tasks that make its shards."""
+        return tuple(ShardTask(self.cell, classes, self.snapshots) for classes in self.shards)
 
 
 @dataclass(frozen=True)
@@ -111,7 +164,12 @@ class EvaluateTask:
         return content_key("evaluate", facts | self._on())
 
 
-Task = PrerequisiteTask | DistilTask | EvaluateTask
+Task = PrerequisiteTask | ShardTask | DistilTask | EvaluateTask
+
+
+def in_lock_step(kind: str) -> bool:
+    """Whether the tasks of a job of this kind make their steps together, and end together; others are done in turn."""
+    return kind in (ShardTask.kind, DistilTask.kind)
 
 
 def prerequisite_key(
@@ -135,7 +193,7 @@ def prerequisite_key(
     facts = {
         "identity": dict(identity),
         "fingerprint": fingerprint,
-        "precision": precision,
+        "precision": dtype_name(precision),
         "training": {part: facts for part, facts in training.identity().items() if part in depends_on},
         **{name: value for name, value in own.items() if name in depends_on},
     }
@@ -212,8 +270,11 @@ def task_from_json(values: Mapping[str, Any]) -> Task:
     if kind == "prerequisite":
         owner, depends_on = _cell_from(values["owner"]), tuple(values["depends_on"])
         return PrerequisiteTask(owner, values["name"], values["key"], depends_on)
+    if kind == "shard":
+        return ShardTask(_cell_from(values["cell"]), ClassRange(**values["classes"]), tuple(values["snapshots"]))
     if kind == "distil":
-        return DistilTask(_cell_from(values["cell"]), tuple(values["snapshots"]))
+        shards = tuple(ClassRange(**each) for each in values.get("shards", ()))
+        return DistilTask(_cell_from(values["cell"]), tuple(values["snapshots"]), shards)
     judged_by = _networks_from(values["judged_by"])
     cell = _cell_from(values["cell"])
     return EvaluateTask(cell, judged_by, values["networks"], values["snapshot"], values.get("split", "test"))

@@ -70,7 +70,8 @@ class Method(Plugin, Work, ABC):
 
     Class attributes:
         role: what the method is on a board.
-        separable: whether classes distil independently, so that a run may be cut into class shards.
+        separable: whether classes distil independently, from draws by class, and metrics are sums over
+            ``context.classes``: such a cell may be cut into class shards.
         selects: whether it selects real samples, so that an IPC above the class size is refused.
         uses_ipc: false for a method that takes the whole training set, whatever the IPC.
     """

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
 from avbench.cells import Cell
 from avbench.data.store import StoreInfo
 from avbench.grid import Planned, Request, expand
-from avbench.jobs import DistilTask, EvaluateTask, Job, PrerequisiteTask, Task
+from avbench.jobs import DistilTask, EvaluateTask, Job, PrerequisiteTask, ShardTask, Task
 from avbench.results import RunDirectory, has_snapshots, hash_in
 
 #: Items of cells that share a job, in float32. Each takes three times that with momentum and gradient, and a GPU of
@@ -39,6 +39,8 @@ class Plan:
         stranded: tasks that can't run because something they need failed before.
         disk_bytes: an estimate of what the remaining tasks will write.
         notes: what the user should know of the grid.
+        shards: the parts of cells that are cut by class, done or not; see :mod:`avbench.shards`.
+        planned, infos, retry_failed: what it was made from.
     """
 
     cells: tuple[Cell, ...]
@@ -51,6 +53,10 @@ class Plan:
     retried: int
     disk_bytes: int
     notes: tuple[str, ...] = ()
+    shards: tuple[ShardTask, ...] = ()
+    planned: tuple[Planned, ...] = ()
+    infos: Mapping[str, StoreInfo] = field(default_factory=dict)
+    retry_failed: bool = False
 
 
 def make_plan(request: Request, directory: RunDirectory) -> Plan:
@@ -69,7 +75,7 @@ def plan_cells(
     planned: list[Planned], directory: RunDirectory, datasets: Iterable[StoreInfo], retry_failed: bool
 ) -> Plan:
     """Compare cells with what is done."""
-    state = _State(directory, retry_failed)
+    state = Standing(directory, retry_failed)
     infos = {info.name: info for info in datasets}
     jobs = [
         *_prerequisite_jobs(planned, state),
@@ -85,14 +91,17 @@ def plan_cells(
         failed=tuple(state.failed),
         stranded=tuple(state.stranded),
         retried=state.retried,
-        disk_bytes=sum(_disk_bytes(task, infos) for job in jobs for task in job.tasks),
+        disk_bytes=sum(disk_bytes(task, infos) for job in jobs for task in job.tasks),
+        planned=tuple(planned),
+        infos=infos,
+        retry_failed=retry_failed,
     )
 
 
 # --- what remains ---------------------------------------------------------------------------------------------------
 
 
-class _State:
+class Standing:
     """What the run directory says of each task, asked once a task."""
 
     def __init__(self, directory: RunDirectory, retry_failed: bool) -> None:
@@ -129,7 +138,7 @@ class _State:
     def remains(self, task: Task, record_key: str | None, needs: Iterable[str] = ()) -> bool:
         """Whether the task is to be run. ``record_key`` is ``None`` where it is not known yet."""
         record = self.record(task.kind, record_key) if record_key else None
-        if isinstance(task, DistilTask) and record is not None and record["status"] == "done":
+        if isinstance(task, DistilTask | ShardTask) and record is not None and record["status"] == "done":
             record = record if has_snapshots(record, task.snapshots) else None  # made without: it is made again
         if record is not None and record["status"] == "done":
             self.done.add(task.key)
@@ -145,7 +154,7 @@ class _State:
         return False
 
 
-def _prerequisite_jobs(planned: list[Planned], state: _State) -> list[Job]:
+def _prerequisite_jobs(planned: list[Planned], state: Standing) -> list[Job]:
     """A job for each distinct prerequisite that a remaining cell needs."""
     jobs, seen = [], set[str]()
     for p in planned:
@@ -159,19 +168,15 @@ def _prerequisite_jobs(planned: list[Planned], state: _State) -> list[Job]:
     return jobs
 
 
-def _distil_jobs(planned: list[Planned], state: _State, infos: Mapping[str, StoreInfo]) -> list[Job]:
+def _distil_jobs(planned: list[Planned], state: Standing, infos: Mapping[str, StoreInfo]) -> list[Job]:
     """Cells that share their steps run together, as far as their items fit; light ones are bundled."""
     groups: dict[Hashable, list[Planned]] = {}
     for index, p in enumerate(planned):
         cell = p.cell
-        same_data = (cell.dataset, cell.modality, cell.precision)
         if p.light:
-            group: Hashable = ("light", cell.method.label, *same_data)
-        elif p.shares is not None:
-            distils_with = str(sorted(cell.training.architecture.identity().items()))
-            group = (p.shares, cell.seed, distils_with, *same_data)
+            group: Hashable = ("light", cell.method.label, cell.dataset, cell.modality, cell.precision)
         else:
-            group = index
+            group = shared_steps(p) or index
         if state.remains(p.task, cell.key, cell.prerequisites.values()):
             groups.setdefault(group, []).append(p)
     jobs = []
@@ -180,19 +185,34 @@ def _distil_jobs(planned: list[Planned], state: _State, infos: Mapping[str, Stor
             size = members[0].bundle
             parts = [members[start : start + size] for start in range(0, len(members), size)]
         else:
-            parts = _within_memory(members, infos)
+            parts = within_memory(members, infos)
         for part in parts:
             needs = frozenset(key for p in part for key in p.cell.prerequisites.values()) - state.done
             jobs.append(Job(tuple(p.task for p in part), needs))
     return jobs
 
 
-def _within_memory(members: list[Planned], infos: Mapping[str, StoreInfo]) -> list[list[Planned]]:
-    """Cut cells into jobs whose items take at most :data:`_JOB_ITEM_BYTES`; a larger cell has a job of its own."""
+def shared_steps(p: Planned) -> Hashable:
+    """What is equal for cells whose steps draw the same; ``None`` where a cell shares with no other."""
+    cell = p.cell
+    if p.shares is None:
+        return None
+    distils_with = str(sorted(cell.training.architecture.identity().items()))
+    return (p.shares, cell.seed, distils_with, cell.dataset, cell.modality, cell.precision)
+
+
+def within_memory(
+    members: list[Planned], infos: Mapping[str, StoreInfo], classes: int | None = None
+) -> list[list[Planned]]:
+    """Divide cells among jobs whose items take at most :data:`_JOB_ITEM_BYTES`; a larger cell has a job of its own.
+
+    Args:
+        classes: how many classes a job has of each cell, where it has not all.
+    """
     parts: list[list[Planned]] = []
     taken = 0
     for p in members:
-        own = _item_bytes(p.cell, infos)
+        own = item_bytes(p.cell, infos, classes)
         if not parts or taken + own > _JOB_ITEM_BYTES:
             parts.append([])
             taken = 0
@@ -201,13 +221,14 @@ def _within_memory(members: list[Planned], infos: Mapping[str, StoreInfo]) -> li
     return parts
 
 
-def _item_bytes(cell: Cell, infos: Mapping[str, StoreInfo]) -> int:
-    """What the items of a cell take as float32."""
+def item_bytes(cell: Cell, infos: Mapping[str, StoreInfo], classes: int | None = None) -> int:
+    """What the items of a cell take as float32; of so many of its classes, where a number is given."""
     info = infos[cell.dataset]
-    return sum(4 * prod(info.shape(name)) for name in cell.modality) * cell.ipc * len(info.classes)
+    count = len(info.classes) if classes is None else classes
+    return sum(4 * prod(info.shape(name)) for name in cell.modality) * cell.ipc * count
 
 
-def _evaluate_jobs(planned: list[Planned], state: _State) -> list[Job]:
+def _evaluate_jobs(planned: list[Planned], state: Standing) -> list[Job]:
     """Evaluations of the cells of one distil job, by how they are judged, bundled by the preset."""
     groups: dict[Hashable, list[tuple[Planned, EvaluateTask]]] = {}
     required: dict[Hashable, set[str]] = defaultdict(set)
@@ -234,12 +255,15 @@ def _evaluate_jobs(planned: list[Planned], state: _State) -> list[Job]:
     return jobs
 
 
-def _disk_bytes(task: Task, infos: Mapping[str, StoreInfo]) -> int:
+def disk_bytes(task: Task, infos: Mapping[str, StoreInfo]) -> int:
     """About what a task writes: float32 items, a network of a few MiB, records of a few KiB."""
     record = 8 << 10
     if isinstance(task, EvaluateTask):
         return record
     if isinstance(task, PrerequisiteTask):
         return record + (8 << 20)  # a network; trajectories take several times as much
+    if isinstance(task, DistilTask) and task.shards:
+        return record + item_bytes(task.cell, infos)
+    classes = len(task.classes.indices) if isinstance(task, ShardTask) else None
     # A checkpoint holds items and momentum beside the finished set.
-    return record + 3 * _item_bytes(task.cell, infos)
+    return record + 3 * item_bytes(task.cell, infos, classes)

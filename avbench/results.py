@@ -4,6 +4,7 @@ Layout of the run directory::
 
     prerequisite/<key>/   tensors.safetensors, record.json
     distil/<key>/         distilled.json, distilled.safetensors, curve.jsonl, record.json, snapshots/<step>/
+    shard/<key>-<first class>-<before class>/   the same for some classes of a cell, until they are put together
     evaluate/<key>/       record.json
     jobs/<id>-<attempt>/  spec.json, events.jsonl, log.txt: what a worker was told and said
     <kind>/<key>/checkpoint.safetensors   while a task is under way
@@ -11,8 +12,11 @@ Layout of the run directory::
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
+import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avbench.jobs import DistilTask
+    from avbench.jobs import DistilTask, ShardTask
 
 SCHEMA_VERSION = 1
 #: A record has kilobytes; what is larger is none, and is not read.
@@ -28,6 +32,7 @@ _MOST_BYTES = 1 << 26
 #: What a task leaves besides its record: without it the task is not done.
 _ARTEFACTS = {
     "prerequisite": ("tensors.safetensors",),
+    "shard": ("distilled.json", "distilled.safetensors"),
     "distil": ("distilled.json", "distilled.safetensors"),
     "evaluate": (),
 }
@@ -36,12 +41,18 @@ _ARTEFACTS = {
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a reader sees either the old one or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    # Two hosts that share a file system may have processes of one number.
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,8 @@ class RunDirectory:
         """Remove what is of no use beside a finished record: its checkpoint, and what a kill left half-written."""
         folder = self.folder(kind, key)
         for left in (folder / "checkpoint.safetensors", *folder.glob(".*")):
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # over NFS a file that is still mapped stays, under another name
+                left.unlink(missing_ok=True)
 
     def records(self, kind: str) -> Iterator[dict[str, Any]]:
         """All readable records of a kind, in the order of their keys."""
@@ -93,9 +105,19 @@ class RunDirectory:
         """The content hash of a distilled set that is done, or of a snapshot of it."""
         return hash_in(self.record("distil", cell_key), snapshot)
 
-    def distilled(self, task: DistilTask) -> bool:
-        """Whether a set is done, with all the snapshots that are asked for."""
-        return has_snapshots(self.record("distil", task.key), task.snapshots)
+    def distilled(self, task: DistilTask | ShardTask) -> bool:
+        """Whether a set, or a shard of one, is done with all the snapshots that are asked for.
+
+        A shard whose whole set is done is done too: nothing needs it any more.
+        """
+        keys = {(task.kind, task.key), ("distil", task.cell.key)}
+        return any(has_snapshots(self.record(kind, key), task.snapshots) for kind, key in keys)
+
+    def remove_shards(self, cell_key: str) -> None:
+        """Remove the shards of a set that is done, whichever way it was cut; what a run is at work on stays."""
+        for folder in (self.root / "shard").glob(f"{cell_key}-*"):
+            if not any((self.root / "claims").glob(f"{folder.name}.*")):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def hash_in(record: Mapping[str, Any] | None, snapshot: int | None) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.claims import ProcessId
-from avbench.jobs import DistilTask, EvaluateTask, Job, Task
+from avbench.jobs import DistilTask, EvaluateTask, Job, ShardTask, Task
 from avbench.results import write_atomically
 
 
@@ -29,9 +29,11 @@ class PlannedTask:
     @classmethod
     def of(cls, task: Task) -> PlannedTask:
         needs: Iterable[str] = ()
-        if isinstance(task, DistilTask):
+        if isinstance(task, DistilTask | ShardTask):
             needs = task.cell.prerequisites.values()
-        elif isinstance(task, EvaluateTask):
+        if isinstance(task, DistilTask) and task.shards:
+            needs = [part.key for part in task.parts]
+        if isinstance(task, EvaluateTask):
             needs = (task.cell.key,)
         return cls(task.key, task.kind, task.title, tuple(needs))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avbench.evidence import KINDS, Claim, Evidence, Heard
-from avbench.jobs import EvaluateTask, Task
+from avbench.jobs import EvaluateTask, Task, cell_of_shard, in_lock_step
 from avbench.results import hash_in
 from avbench.runs import Announcement, PlannedTask
 
@@ -182,7 +182,9 @@ class _Tasks:
             if (kind, key) not in recorded:
                 task = PlannedTask(key, kind, _title(kind, record))
                 found.append(self._recorded(task, key, record))
-        return sorted(found, key=lambda task: (KINDS.index(task.kind) if task.kind in KINDS else 3, task.title))
+        return sorted(
+            found, key=lambda task: (KINDS.index(task.kind) if task.kind in KINDS else len(KINDS), task.title)
+        )
 
     def _status(self, key: str) -> TaskStatus:
         if key not in self._known:
@@ -207,9 +209,15 @@ class _Tasks:
         if task.kind == "evaluate" and record_key and task.key in self._ends:
             # A snapshot after more steps than the set has: there is nothing to judge, and no record.
             return TaskStatus(task.key, task.kind, task.title, "done")
+        if task.kind == "shard" and self._is_done("distil", cell_of_shard(task.key)):
+            return TaskStatus(task.key, task.kind, task.title, "done")  # put together, and removed
         needs = [self._status(need).state for need in task.needs if need in self._planned]
         hopeless = any(state in ("failed", "stranded") for state in needs)
         return TaskStatus(task.key, task.kind, task.title, "stranded" if hopeless else "unfinished")
+
+    def _is_done(self, kind: str, key: str) -> bool:
+        record = self._evidence.records.get((kind, key))
+        return record is not None and record["status"] == "done"
 
     def _active(self, task: PlannedTask, claim: Claim) -> TaskStatus | None:
         """The state of a claimed task; ``None`` once its worker has settled it."""
@@ -218,9 +226,11 @@ class _Tasks:
         heard = job.heard.get(task.key) if job else None
         if heard is not None and heard.end:
             return None
-        if job is not None and task.kind != "distil":  # done in turn; cells of a job distil together
+        if job is not None and not in_lock_step(task.kind):  # done in turn
             turn = next((key for key in job.tasks if not job.heard.get(key, Heard()).end), task.key)
             state = "running" if turn == task.key else "waiting"
+        if job is not None and heard is None and not (job.path / "worker.json").is_file():
+            state = "waiting"  # in a queue, or about to begin: nobody does it yet
         detail = (heard.phase if heard else "") or "starting"
         return TaskStatus(
             task.key, task.kind, task.title, state, detail if state == "running" else "", _host_and_process(claim)
@@ -268,7 +278,8 @@ def _title(kind: str, record: Mapping[str, Any]) -> str:
         return " ".join(part for part in (str(record.get("name", kind)), "for", label("dataset"), seed) if part)
     ipc = f"ipc {record['ipc']}" if record.get("ipc") else ""
     judge = f"by {label('evaluated_architecture')}" if kind == "evaluate" else ""
-    parts = ("evaluate" if kind == "evaluate" else "", label("method"), label("dataset"), ipc, seed, judge)
+    shard = f"classes {record.get('classes')}" if kind == "shard" else ""
+    parts = ("evaluate" if kind == "evaluate" else "", label("method"), label("dataset"), ipc, seed, judge, shard)
     return " ".join(part for part in parts if part)
 
 

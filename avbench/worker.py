@@ -16,9 +16,11 @@ import torch
 
 from avbench.claims import announce_worker
 from avbench.desk import Desk, Spec
-from avbench.jobs import DistilTask, EvaluateTask, PrerequisiteTask
+from avbench.jobs import DistilTask, EvaluateTask, PrerequisiteTask, ShardTask
+from avbench.precision import use_exact_products
 from avbench.tasks.distilling import distil
 from avbench.tasks.evaluating import evaluate
+from avbench.tasks.merging import merge
 from avbench.tasks.prerequisites import build_prerequisite
 
 #: Exit status of a worker some of whose tasks failed; each failure has its record.
@@ -33,17 +35,20 @@ def run_job(folder: Path) -> int:
     # The number of threads changes rounding: it comes from the job, whatever the environment says.
     torch.set_num_threads(spec.engine.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    use_exact_products()
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
     desk = Desk(spec, folder / "events.jsonl")
     for task in spec.tasks:
         desk.tell(event="task", task=task.key, title=task.title, kind=task.kind)
     desk.hooks.begin(spec.out, spec.data, "worker")
-    distil(desk, [task for task in spec.tasks if isinstance(task, DistilTask)])
+    distil(desk, [t for t in spec.tasks if isinstance(t, ShardTask) or (isinstance(t, DistilTask) and not t.shards)])
     for task in spec.tasks:
         if isinstance(task, PrerequisiteTask):
             build_prerequisite(desk, task)
         elif isinstance(task, EvaluateTask):
             evaluate(desk, task)
+        elif isinstance(task, DistilTask) and task.shards:
+            merge(desk, task)
     desk.hooks.end()
     return SOME_FAILED if desk.failures else 0
 

@@ -44,6 +44,7 @@ _SHOWN = {
 }
 _PAGES = {file: f"docs/{page}" for page, file in _SHOWN.items()}
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\[\]]+)\]\((?P<target>[^()\s]+)\)")
+_PICTURE = re.compile(r"!\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|#", re.IGNORECASE)
 
 
@@ -79,7 +80,13 @@ def marked(text: str) -> Iterator[tuple[str, bool]]:
 
 def _turned(line: str, file: str, page: str) -> str:
     """A line of a repository's file with its links as they are on the page that shows it."""
+    line = _PICTURE.sub(lambda picture: _picture(picture["text"], picture["target"], file, page), line)
     return _LINK.sub(lambda link: _link(link["text"], link["target"], file, page), line)
+
+
+def _picture(text: str, target: str, file: str, page: str) -> str:
+    wanted = os.path.normpath(PurePosixPath(file).parent / target)
+    return f"![{text}]({target if _ELSEWHERE.match(target) else os.path.relpath(wanted, PurePosixPath(page).parent)})"
 
 
 def _link(text: str, target: str, file: str, page: str) -> str:

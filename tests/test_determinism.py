@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import venv
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,21 @@ SETTINGS = {
 }
 
 
-def work_through(small: Any, out: Path, engine: Engine, cwd: Path, **environment: str) -> dict[str, Any]:
-    """All jobs of a grid, each by hand in a worker process; the results by kind and key."""
+def work_through(
+    small: Any,
+    out: Path,
+    engine: Engine,
+    cwd: Path,
+    python: str = sys.executable,
+    last_first: bool = False,
+    **environment: str,
+) -> dict[str, Any]:
+    """All jobs of a grid, each by hand in a worker process; the results by kind and key.
+
+    Args:
+        python: the interpreter, of this or another virtual environment.
+        last_first: of the jobs that could be done next always do the last.
+    """
     request = Request(
         parse_variants("dm,avdd", "--method"),
         (small.stores[3].info,),
@@ -37,8 +51,14 @@ def work_through(small: Any, out: Path, engine: Engine, cwd: Path, **environment
         preset="quick",
         settings=SETTINGS,
     )
-    for job in make_plan(request, RunDirectory(out)).jobs:
-        run_worker(small, out, job, engine, cwd, environment)
+    jobs = list(make_plan(request, RunDirectory(out)).jobs)
+    done = set[str]()
+    while jobs:
+        ready = [job for job in jobs if not job.needs - done]
+        job = ready[-1 if last_first else 0]
+        jobs.remove(job)
+        run_worker(small, out, job, engine, cwd, python, environment)
+        done.update(task.key for task in job.tasks)
     return results(out, engine)
 
 
@@ -54,7 +74,9 @@ def results(out: Path, engine: Engine) -> dict[str, Any]:
     return found
 
 
-def run_worker(small: Any, out: Path, job: Job, engine: Engine, cwd: Path, environment: dict[str, str]) -> None:
+def run_worker(
+    small: Any, out: Path, job: Job, engine: Engine, cwd: Path, python: str, environment: dict[str, str]
+) -> None:
     folder = out / "jobs" / job.id
     folder.mkdir(parents=True)
     spec = {
@@ -67,7 +89,7 @@ def run_worker(small: Any, out: Path, job: Job, engine: Engine, cwd: Path, envir
     }
     (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "avbench.worker", str(folder)],
+        [python, "-P", "-m", "avbench.worker", str(folder)],
         env={**os.environ, **environment},
         cwd=cwd,
         check=False,
@@ -83,13 +105,26 @@ def reference(small: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return work_through(small, folder / "runs", Engine(), folder)
 
 
+def fresh_environment(folder: Path) -> str:
+    """The interpreter of a new virtual environment, with the packages of this one by a ``.pth`` file."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site,) = folder.glob("lib/*/site-packages")
+    paths = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    # Of an editable installation the .pth files count, which a plain path would not have read.
+    lines = [f"import site; site.addsitedir({path!r})" for path in paths]
+    (site / "packages.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(folder / "bin" / "python")
+
+
 def test_the_environment_changes_no_bit(small: Any, tmp_path: Path, reference: dict[str, Any]) -> None:
+    """Another virtual environment, folder, hash seed, number of threads, allocator and order of jobs."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "random.py").write_text("raise SystemExit('a module of the user')", encoding="utf-8")
     variables = {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "2", "PYTHONHASHSEED": "7"}
     variables |= {"MALLOC_MMAP_THRESHOLD_": str(1 << 32)}
-    assert work_through(small, tmp_path / "runs", Engine(), elsewhere, **variables) == reference
+    python = fresh_environment(tmp_path / "environment")
+    assert work_through(small, tmp_path / "runs", Engine(), elsewhere, python, True, **variables) == reference
 
 
 def test_the_micro_batch_and_checkpoints_change_no_bit(small: Any, tmp_path: Path, reference: dict[str, Any]) -> None:

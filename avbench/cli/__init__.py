@@ -9,6 +9,7 @@ import sys
 import typer
 
 from avbench import __version__
+from avbench.cli.cancel import cancel
 from avbench.cli.check import check
 from avbench.cli.compare import compare
 from avbench.cli.data import app as data
@@ -17,6 +18,7 @@ from avbench.cli.evaluate import evaluate
 from avbench.cli.export import export
 from avbench.cli.leaderboard import leaderboard
 from avbench.cli.list import list_plugins, show_plugins
+from avbench.cli.logs import logs
 from avbench.cli.new import new
 from avbench.cli.prepare import CONTEXT, prepare
 from avbench.cli.run import run
@@ -26,7 +28,7 @@ from avbench.cli.submit import submit
 from avbench.cli.verify import verify
 from avbench.errors import AvbenchError
 
-_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 #: What is wrong with a path that somebody gave.
 _WRONG_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -68,6 +70,8 @@ app.command("leaderboard")(leaderboard)
 app.command("compare")(compare)
 app.command("show")(show)
 app.command("status")(status)
+app.command("logs")(logs)
+app.command("cancel")(cancel)
 app.command("verify")(verify)
 app.command("submit")(submit)
 app.command("check")(check)
@@ -89,6 +93,9 @@ def main() -> None:
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.exit(130)
+    except MemoryError:
+        print("avbench: out of memory; try fewer --jobs. What was finished is kept.", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         if error.errno in _WRONG_PATH and error.filename is not None:
             print(f"avbench: {error.filename}: {error.strerror}; name another file or folder.", file=sys.stderr)

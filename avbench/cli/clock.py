@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from avbench.jobs import Job
+from avbench.jobs import Job, in_lock_step
 
 if TYPE_CHECKING:
     from avbench.plan import Plan
@@ -84,7 +84,7 @@ class Clock:
         """Cells of one job distil in lock-step and end together; other tasks of a job are done in turn."""
         pending = [task.key for task in job.tasks if task.key in self._pending]
         known = [self._paces[key].left_s if key in self._paces else means.get(job.kind, 0.0) for key in pending]
-        return max(known, default=0.0) if job.kind == "distil" else sum(known)
+        return max(known, default=0.0) if in_lock_step(job.kind) else sum(known)
 
 
 def _spell(seconds: float) -> str:

@@ -18,6 +18,7 @@ from avbench.plan import plan_cells
 from avbench.points import plain_name
 from avbench.presets import preset
 from avbench.results import RunDirectory
+from avbench.shards import cut
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _run_together(requests: Sequence[Request], infos: Mapping[str, StoreInfo], h
     plan = plan_cells(planned, RunDirectory(how.out), infos.values(), requests[0].retry_failed)
     plan = replace(plan, notes=tuple(dict.fromkeys(note for each in expansions for note in each.notes)))
     if dry_run:
-        running.show_plan(plan, how.as_json)
+        running.show_plan(cut(plan, RunDirectory(how.out), how.shards), how.as_json)
         return 0
     return running.carry_out(plan, how)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import typer
@@ -64,13 +65,24 @@ def run(
         [], "--set", help="PLUGIN.OPTION=VALUE for every variant; may be repeated.", rich_help_panel=_JUDGE
     ),
     preset: str | None = typer.Option(None, help="quick or paper. Default: the dataset's own.", rich_help_panel=_JUDGE),
-    precision: str = typer.Option("", help="float32 or float64. Default: float32.", rich_help_panel=_JUDGE),
+    precision: str = typer.Option(
+        "", help="float32, float64, bfloat16, tf32. Default: float32.", rich_help_panel=_JUDGE
+    ),
     out: Path = typer.Option(Path("runs"), help="Run directory: records and artefacts.", rich_help_panel=_PLACE),
     data: Path = DATA,
     device: str = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_ENGINE),
-    executor: str = typer.Option("local", help="Where jobs run.", rich_help_panel=_ENGINE),
+    executor: str = typer.Option(
+        "local", help="Where jobs run: local, ray, 'slurm\\[resources=FILE.toml]'.", rich_help_panel=_ENGINE
+    ),
     jobs: int | None = typer.Option(
         None, min=1, help="Jobs at once. Default: a core each, or one on a GPU.", rich_help_panel=_ENGINE
+    ),
+    gpus: str = typer.Option("", help="GPUs of this machine, one for each job: 0,1,2,3.", rich_help_panel=_ENGINE),
+    gpu_memory_mib: float | None = typer.Option(
+        None, min=1.0, help="GPU memory of a job, in MiB: as many share one of --gpus as fit.", rich_help_panel=_ENGINE
+    ),
+    shards: int = typer.Option(
+        1, min=1, help="Jobs by class that each distillation is cut into, where it can be.", rich_help_panel=_ENGINE
     ),
     threads: int = typer.Option(1, min=1, help="CPU threads of each job.", rich_help_panel=_ENGINE),
     micro_batch: int | None = typer.Option(
@@ -93,9 +105,16 @@ def run(
         help="Print the plan: what is cached, what remains, the disk it needs.",
         rich_help_panel=_ENGINE,
     ),
+    detached: bool = typer.Option(
+        False, "--detach", help="Go on without this terminal; see avbench status and cancel.", rich_help_panel=_ENGINE
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print results as JSON.", rich_help_panel=_ENGINE),
 ) -> None:
     """Distil and evaluate a grid, then print its leaderboard. The same command again does only what is missing."""
+    if detached:
+        from avbench.cli.detaching import detach
+
+        raise typer.Exit(detach(sys.argv[1:], out, dry_run))
     with stoppable():
         from avbench.blocks import Block
         from avbench.cli import grids, parsing, running
@@ -122,8 +141,10 @@ def run(
             tunes=parse_tunes(tune),
             init_weights=init_weights,
         )
-        engine = Engine(parsing.resolve_device(device), threads, micro_batch, checkpoint_s)
-        limits = running.Limits(timeout_s, memory_mib)
-        how = running.How(engine, out, data, executor, jobs, limits, tuple(hook), as_json)
+        placed = running.gpus_of(gpus, device)
+        engine = Engine("cuda" if placed else running.device_of(device, executor), threads, micro_batch, checkpoint_s)
+        limits = running.Limits(timeout_s, memory_mib, gpu_memory_mib)
+        how = running.How(engine, out, data, executor, jobs, limits, tuple(hook), as_json, placed, shards)
+        how.check()
         asked = grids.Asked(grid, given, seeds, networks, retry_failed)
         raise typer.Exit(grids.run(asked, how, dry_run))

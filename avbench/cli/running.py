@@ -12,12 +12,14 @@ from pathlib import Path
 
 import typer
 
-from avbench import plugins
+from avbench.cli.parsing import resolve_device
 from avbench.cli.progress import watching
 from avbench.coordinator import Coordinator, Mishap, Outcome
 from avbench.diagnosis import cores
 from avbench.errors import RequestError
 from avbench.executors.base import Resources
+from avbench.executors.choosing import choose as choose_executor
+from avbench.executors.gpus import Gpu, parse_gpus, places_on, seen_gpus
 from avbench.grid import Request
 from avbench.hooks import Hooks
 from avbench.jobs import DistilTask, Engine, Task
@@ -25,6 +27,7 @@ from avbench.plan import Plan, make_plan
 from avbench.report.board import Board, Planned, build_boards
 from avbench.report.render import to_json, to_markdown, to_table
 from avbench.results import RunDirectory
+from avbench.shards import cut
 from avbench.tuning import choose, open_trials
 
 SOME_FAILED = 3
@@ -32,10 +35,11 @@ SOME_FAILED = 3
 
 @dataclass(frozen=True)
 class Limits:
-    """What each job may take; ``None`` for as much as there is."""
+    """What each job may take; ``None`` for as much as there is. ``gpu_memory_mib`` is held to only on ``How.gpus``."""
 
     timeout_s: float | None = None
     memory_mib: float | None = None
+    gpu_memory_mib: float | None = None
 
 
 NO_LIMITS = Limits()
@@ -43,7 +47,13 @@ NO_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class How:
-    """Where and with what a plan is carried out; ``jobs`` at once, ``None`` for what the machine has."""
+    """Where and with what a plan is carried out.
+
+    Attributes:
+        jobs: at once; ``None`` for what the machine has.
+        gpus: those that jobs may use, one each; empty for what there is.
+        shards: jobs by class into which each distil job is cut, where its method allows it.
+    """
 
     engine: Engine
     out: Path
@@ -53,6 +63,8 @@ class How:
     limits: Limits = NO_LIMITS
     hooks: tuple[str, ...] = ()
     as_json: bool = False
+    gpus: tuple[Gpu, ...] = ()
+    shards: int = 1
 
     def check(self) -> None:
         """Refuse unknown plugins and a folder that can't be written, before anything is planned or done.
@@ -61,7 +73,48 @@ class How:
             AvbenchError: says which.
         """
         Hooks(self.hooks)
-        plugins.load("executors", self.executor)
+        places_gpus = getattr(choose_executor(self.executor).target, "places_gpus", False)
+        if self.gpus and not places_gpus:
+            raise RequestError(
+                f"--gpus: the executor {self.executor!r} chooses devices itself; leave --gpus out, or use "
+                "--executor local."
+            )
+        if self.limits.gpu_memory_mib is not None and not self.gpus:
+            raise RequestError("--gpu-memory-mib says how many jobs share a GPU of --gpus; give both, or neither.")
+        places_on(self.gpus, self.limits.gpu_memory_mib)
+
+    @property
+    def slots(self) -> int:
+        """Jobs at once."""
+        if self.gpus:
+            places = places_on(self.gpus, self.limits.gpu_memory_mib)
+            most = places if self.limits.gpu_memory_mib is not None else self.jobs or places
+            return min(self.jobs or most, most)
+        return self.jobs or (1 if self.engine.device == "cuda" else max(1, cores() // self.engine.threads))
+
+
+def gpus_of(text: str, device: str) -> tuple[Gpu, ...]:
+    """The GPUs that ``--gpus`` names; none for "".
+
+    Raises:
+        RequestError: they are not there, or ``--device`` says otherwise.
+    """
+    if not text:
+        return ()
+    if device not in ("auto", "cuda"):
+        raise RequestError(f"--gpus {text!r} means --device cuda, but --device {device!r} was given; leave one out.")
+    return parse_gpus(text, seen_gpus())
+
+
+def device_of(text: str, executor: str) -> str:
+    """The device that ``--device`` means for the jobs of an executor.
+
+    Raises:
+        RequestError: there is no such device, and jobs run here.
+        PluginError: there is no such executor.
+    """
+    elsewhere = choose_executor(executor).target.devices_elsewhere
+    return text if elsewhere and text == "cuda" else resolve_device(text)
 
 
 def plan_run(request: Request, how: How, dry_run: bool) -> int:
@@ -75,7 +128,7 @@ def plan_run(request: Request, how: How, dry_run: bool) -> int:
             return 0
         if trials.plan.jobs:
             print("Values are tried on the validation split:", file=sys.stderr)
-            _execute(trials.plan, how)
+            _execute(cut(trials.plan, directory, how.shards), how)
         choices = [choose(trial, directory) for trial in trials.trials]
         for choice in choices:
             print(choice.text, file=sys.stderr)
@@ -86,6 +139,7 @@ def plan_run(request: Request, how: How, dry_run: bool) -> int:
         )
     plan = make_plan(request, directory)
     if dry_run:
+        plan = cut(plan, directory, how.shards)
         show_plan(plan, how.as_json)
         _tell_notes(plan)
         return 0
@@ -94,6 +148,7 @@ def plan_run(request: Request, how: How, dry_run: bool) -> int:
 
 def carry_out(plan: Plan, how: How) -> int:
     """Run what remains, print the board; returns the exit status."""
+    plan = cut(plan, RunDirectory(how.out), how.shards)
     _tell_notes(plan)
     outcome = _execute(plan, how)
     planned = Planned(plan.cells[0].planned_seeds, plan.cells[0].planned_networks)
@@ -106,14 +161,13 @@ def _execute(plan: Plan, how: How) -> Outcome:
     """Run what remains."""
     check_writable(how.out)
     engine, limits = how.engine, how.limits
-    slots = how.jobs or (1 if engine.device == "cuda" else max(1, cores() // engine.threads))
+    slots = how.slots
     _announce(plan, engine, slots)
     if not plan.jobs:
         return Outcome()
-    loaded, hooks = plugins.load("executors", how.executor), Hooks(how.hooks)
-    with plugins.guard(loaded.info, "construction"):
-        resources = Resources(slots, engine.device, engine.threads, limits.timeout_s, limits.memory_mib)
-        executor = loaded.target(resources)
+    chosen, hooks = choose_executor(how.executor), Hooks(how.hooks)
+    each = (limits.timeout_s, limits.memory_mib, how.gpus, limits.gpu_memory_mib)
+    executor = chosen.build(Resources(slots, engine.device, engine.threads, *each))
     with watching(plan, slots) as listener:
         argv = ("avbench", *sys.argv[1:])
         return Coordinator(plan, RunDirectory(how.out), how.data, executor, engine, argv, hooks, listener).run()
@@ -154,7 +208,7 @@ def _announce(plan: Plan, engine: Engine, slots: int) -> None:
 
 
 def show_plan(plan: Plan, as_json: bool) -> None:
-    grid: list[Task] = [*plan.prerequisites, *map(DistilTask, plan.cells), *plan.evaluations]
+    grid: list[Task] = [*plan.prerequisites, *plan.shards, *map(DistilTask, plan.cells), *plan.evaluations]
     states: list[tuple[str, str, Task]] = [("cached", "", task) for task in grid if task.key in plan.done]
     states += [("to do", job.id, task) for job in plan.jobs for task in job.tasks]
     states += [("failed", "", task) for task in plan.failed]

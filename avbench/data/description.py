@@ -8,8 +8,13 @@ import reprlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
+from avbench.errors import RequestError
+
 if TYPE_CHECKING:
     from avbench.data.store import StoreInfo
+
+#: Names that no folder can have on Windows.
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(10))}
 
 
 def check_description(info: StoreInfo, splits: tuple[str, ...]) -> None:
@@ -48,3 +53,18 @@ def _fits(value: Any, declared: Any) -> bool:
     if declared is float:
         return type(value) in (int, float) and math.isfinite(value)
     return declared is Any or type(value) is declared
+
+
+def check_name(name: str) -> None:
+    """Refuse what can't name the folder of a store on every system.
+
+    Raises:
+        RequestError: signs that mean something in a path, or the name of a device of Windows.
+    """
+    if name.partition(".")[0].lower() in _DEVICES:
+        raise RequestError(f"dataset name {name!r}: on Windows this is a device; use another name.")
+    allowed = name and name[0].isalnum() and all(ch.isalnum() or ch in "-_." for ch in name)
+    if not (allowed and name.isascii() and len(name) <= 64):
+        raise RequestError(
+            f"dataset name {name!r}: use up to 64 ASCII letters, digits, '-', '_' and '.', the first one no sign."
+        )

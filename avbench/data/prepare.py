@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from avbench import plugins
-from avbench.data.store import Store, StoreInfo, available, check_name, open_store, read_info
+from avbench.data.description import check_name
+from avbench.data.store import Store, StoreInfo, available, open_store, read_info
 from avbench.dataset import Dataset, PrepareContext
 from avbench.errors import RequestError, StoreError, nearest
 from avbench.options import resolve

@@ -15,8 +15,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import shutil
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,15 +27,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avbench.data.description import check_description
+from avbench.data.description import check_description, check_name
+from avbench.data.placing import NO_ROOM, building_folder, put_in_place, remove, reserve
 from avbench.errors import RequestError, StoreError, nearest
 
 #: Raise it when the layout above changes; older stores are then refused with a request to prepare them again.
 STORE_FORMAT = 1
 SPLITS = ("train", "val", "test")
 _HASH_CHUNK_BYTES = 1 << 24
-#: Names that no folder can have on Windows.
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(10))}
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,26 @@ def open_store(data: Path, name: str) -> Store:
     Raises:
         StoreError: absent, of another format version, or an array that is missing, truncated or misshapen.
     """
-    info = read_info(data, name)
-    folder = data / name
-    audio, frames = {}, {}
+    while True:
+        info = read_info(data, name)
+        try:
+            found, broken = _open(data / name, info), None
+        except StoreError as error:
+            broken = error
+        if read_info(data, name).fingerprint == info.fingerprint:
+            break  # else it was prepared anew while it was being opened
+    if broken is not None:
+        raise broken
+    return found
+
+
+def _open(folder: Path, info: StoreInfo) -> Store:
+    """Map the arrays that ``info`` promises.
+
+    Raises:
+        StoreError: see :func:`open_store`.
+    """
+    name, audio, frames = info.name, {}, {}
     for split in info.counts:
         n = info.size(split)
         audio[split] = _map(folder / split / "audio.npy", (n, *info.audio_shape), np.dtype(np.float32), name)
@@ -179,25 +197,37 @@ def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) ->
 class StoreWriter:
     """Fills a store row by row and puts it in place only when it is whole.
 
-    Rows may arrive in any order; row ``r`` of a split belongs to the class that ``info.counts`` implies.
+    Rows may arrive in any order; row ``r`` of a split belongs to the class that ``info.counts`` implies. A writer that
+    is given up, by :meth:`discard` or an error that ends the program, leaves nothing.
+
+    Raises:
+        RequestError: the name can't be a folder's, or there is no room for the store.
     """
 
     def __init__(self, data: Path, info: StoreInfo) -> None:
         check_name(info.name)
         self.info = info
         self.target = data / info.name
-        self.folder = data / f".{info.name}.building-{os.getpid()}"
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder = building_folder(self.target)
+        self._remove = weakref.finalize(self, _remove_own, self.folder, os.getpid())
         self._maps: dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]] = {}
         self._ids: dict[str, list[tuple[str, str] | None]] = {}
-        for split in info.counts:
-            n = info.size(split)
-            (self.folder / split).mkdir(parents=True)
-            self._ids[split] = [None] * n
-            if n:
-                audio = _create(self.folder / split / "audio.npy", np.float32, (n, *info.audio_shape))
-                frames = _create(self.folder / split / "frames.npy", np.uint8, (n, *info.frame_shape))
-                self._maps[split] = (audio, frames)
+        try:
+            for split in info.counts:
+                self._begin(split, info.size(split))
+        except OSError as error:
+            self.discard()
+            if error.errno not in NO_ROOM:
+                raise
+            raise _no_room(info, data, error) from None
+
+    def _begin(self, split: str, count: int) -> None:
+        (self.folder / split).mkdir(parents=True)
+        self._ids[split] = [None] * count
+        if count:
+            audio = _create(self.folder / split / "audio.npy", np.float32, (count, *self.info.audio_shape))
+            frames = _create(self.folder / split / "frames.npy", np.uint8, (count, *self.info.frame_shape))
+            self._maps[split] = (audio, frames)
 
     def put(
         self,
@@ -236,36 +266,36 @@ class StoreWriter:
         info = replace(self.info, fingerprint=_fingerprint(self.folder, self.info))
         text = json.dumps(info.as_json(), indent=2, ensure_ascii=False)
         (self.folder / "store.json").write_text(text + "\n", encoding="utf-8")
-        aside = self.target.with_name(f".{info.name}.old-{os.getpid()}")
-        if self.target.exists():
-            self.target.rename(aside)
-        self.folder.rename(self.target)
-        shutil.rmtree(aside, ignore_errors=True)
+        put_in_place(self.folder, self.target)
+        self._remove.detach()
         return open_store(self.target.parent, info.name)
 
     def discard(self) -> None:
         """Remove what was written so far."""
         self._maps.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove()
+
+
+def _remove_own(folder: Path, process: int) -> None:
+    """Not what a process has inherited: it would take its parent's store away."""
+    if os.getpid() == process:
+        remove(folder)
+
+
+def _no_room(info: StoreInfo, data: Path, error: OSError) -> RequestError:
+    sample_bytes = 4 * math.prod(info.audio_shape) + math.prod(info.frame_shape)
+    needed_bytes = sample_bytes * sum(map(info.size, info.counts))
+    free_bytes = shutil.disk_usage(data).free
+    return RequestError(
+        f"the store {info.name!r} needs {needed_bytes / 1e6:.1f} MB under {data}/, {free_bytes / 1e6:.1f} MB are free "
+        f"({error.strerror}); make room and run the same command again."
+    )
 
 
 def _create(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-
-
-def check_name(name: str) -> None:
-    """Refuse what can't name the folder of a store on every system.
-
-    Raises:
-        RequestError: signs that mean something in a path, or the name of a device of Windows.
-    """
-    if name.partition(".")[0].lower() in _DEVICES:
-        raise RequestError(f"dataset name {name!r}: on Windows this is a device; use another name.")
-    allowed = name and name[0].isalnum() and all(ch.isalnum() or ch in "-_." for ch in name)
-    if not (allowed and name.isascii() and len(name) <= 64):
-        raise RequestError(
-            f"dataset name {name!r}: use up to 64 ASCII letters, digits, '-', '_' and '.', the first one no sign."
-        )
+    found = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    reserve(path, path.stat().st_size)
+    return found
 
 
 def _fingerprint(folder: Path, info: StoreInfo) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from avbench.dataset import NoOptions
+from avbench.executors.gpus import Gpu
 
 #: Why a job was ended, where that is known: records carry it as ``error.cause``.
-Cause = Literal["", "time limit", "memory limit", "out of memory", "killed", "not started"]
+Cause = Literal["", "time limit", "memory limit", "out of memory", "killed", "not started", "taken over"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Resources:
         threads: CPU threads of each job.
         timeout_s: seconds that a job may run; the executor ends one that takes longer.
         memory_mib: memory of its own that a job may take, without what it maps from files; likewise.
+        gpus: the GPUs of this machine that jobs may use, each job one of them; empty for what there is.
+        gpu_memory_mib: memory of its GPU that a job declares to need, so that several may share one.
     """
 
     slots: int
@@ -31,6 +34,8 @@ class Resources:
     threads: int
     timeout_s: float | None = None
     memory_mib: float | None = None
+    gpus: tuple[Gpu, ...] = ()
+    gpu_memory_mib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,12 @@ class Ended:
         if self.cause == "not started":
             return f"the job could not be started{after}"
         if self.status < 0:
-            return f"the worker was killed by signal {-self.status} ({_signal_name(-self.status)}){after}"
+            return f"the worker was killed by signal {-self.status} ({signal_name(-self.status)}){after}"
         return f"the worker ended with status {self.status} before this task was finished{after}"
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """A signal's name; "unknown" where this system has none of that number."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -66,10 +72,17 @@ def _signal_name(number: int) -> str:
 
 
 class Executor(ABC):
-    """Runs jobs. The coordinator asks whether there is room, starts a job, and asks again and again what ended."""
+    """Runs jobs. The coordinator asks whether there is room, starts a job, and asks again and again what ended.
+
+    One with options of its own declares ``Config`` and is made as ``Executor(resources, config)``.
+    """
 
     version: ClassVar[int] = 1
     Config: ClassVar[type] = NoOptions
+    #: Whether it heeds ``gpus`` and ``gpu_memory_mib``; a run that gives them is refused otherwise.
+    places_gpus: ClassVar[bool] = False
+    #: Whether jobs run on other machines: the device is then not looked for on this one.
+    devices_elsewhere: ClassVar[bool] = False
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
@@ -89,6 +102,12 @@ class Executor(ABC):
     @abstractmethod
     def ended(self) -> list[Ended]:
         """Jobs that ended since the last call. Also holds the running ones to their limits."""
+
+    def end(self, job_id: str) -> None:
+        """End a running job that another run has taken over; ``ended`` then gives it the cause ``"taken over"``.
+
+        An executor that can't do so lets it run: what it makes has the same bits as what the other run makes.
+        """
 
     @abstractmethod
     def stop(self) -> None:

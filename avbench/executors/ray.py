@@ -13,13 +13,14 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from avbench import __version__
 from avbench.claims import ProcessId
 from avbench.errors import AvbenchError, RequestError
+from avbench.executors.attempts import Attempts, leave_unsettled
 from avbench.executors.base import Cause, Ended, Executor, Resources
 from avbench.executors.local import LocalExecutor
 from avbench.executors.ray_cluster import connect, disconnect, import_ray, one_line
@@ -64,7 +65,7 @@ def supervise(job_id: str, folder: Path, attempt: int, resources: Resources, ver
         time.sleep(0.2)
     about = {"attempt": attempt, "host": host, "node": ray.get_runtime_context().get_node_id()}
     write_atomically(folder / "node.json", json.dumps(about))
-    local = LocalExecutor(replace(resources, slots=1))
+    local = LocalExecutor(replace(resources, slots=1), attempts=1)  # another one is Ray's to place
     try:
         local.start(job_id, folder)
         while not (ended := local.ended()):
@@ -81,16 +82,15 @@ class _Job:
     """A job that is with Ray (it has a reference), or that is to be tried again at ``due``."""
 
     folder: Path
+    attempts: Attempts
     reference: Any = None
-    attempt: int = 0
     due: float = 0.0
-    lost: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def place(self) -> Mapping[str, Any]:
         """Where the present attempt began: ``host`` and ``node``; empty where it has not."""
         found = _json(self.folder / "node.json")
-        return found if isinstance(found, dict) and found.get("attempt") == self.attempt else {}
+        return found if isinstance(found, dict) and found.get("attempt") == self.attempts.number else {}
 
     @property
     def worker_lives(self) -> bool:
@@ -133,7 +133,7 @@ class RayExecutor(Executor):
         if not self._redirected:  # Ray tells of dead nodes on stdout, which is the board's
             self._streams.enter_context(contextlib.redirect_stdout(sys.stderr))
             self._redirected = True
-        job = _Job(folder.resolve())
+        job = _Job(folder.resolve(), Attempts(folder.resolve(), ATTEMPTS))
         try:
             self._submit(job_id, job)
         except self._ray.exceptions.RayError as error:
@@ -187,7 +187,6 @@ class RayExecutor(Executor):
 
     def _submit(self, job_id: str, job: _Job) -> None:
         asked = needs(self.resources)
-        job.attempt += 1
         task = self._task.options(
             num_cpus=asked["CPU"],
             num_gpus=asked["GPU"],
@@ -195,11 +194,11 @@ class RayExecutor(Executor):
             max_retries=0,  # ours are counted and recorded
             scheduling_strategy=self._where(job),
         )
-        job.reference = task.remote(job_id, job.folder, job.attempt, self.resources, __version__)
+        job.reference = task.remote(job_id, job.folder, job.attempts.begin(), self.resources, __version__)
 
     def _where(self, job: _Job) -> Any:
         """Spread over the nodes; a job tried again goes to one where it has not been, if there is such a node."""
-        tried = {loss["node"] for loss in job.lost}
+        tried = {loss["node"] for loss in job.attempts.lost}
         fresh = [node["NodeID"] for node in self._fitting() if node["NodeID"] not in tried] if tried else []
         if not fresh:
             return "SPREAD"
@@ -229,11 +228,8 @@ class RayExecutor(Executor):
         job = self._jobs[job_id]
         place = job.place
         host = place.get("host", "a node that it had not begun on")
-        job.lost.append({"attempt": job.attempt, "host": host, "node": place.get("node"), "why": why})
-        write_atomically(job.folder / "attempts.json", json.dumps(job.lost, indent=1))
-        if job.attempt >= ATTEMPTS:
-            told = "; ".join(f"attempt {loss['attempt']} on {loss['host']}: {loss['why']}" for loss in job.lost)
-            return Ended(job_id, status, cause, told)
+        if not job.attempts.lose(host, why, node=place.get("node")):
+            return Ended(job_id, status, cause, job.attempts.told)
         job.reference, job.due = None, time.monotonic() + _SETTLE_S
         return None
 
@@ -242,7 +238,7 @@ class RayExecutor(Executor):
         for job_id, job in self._jobs.items():
             if job.reference is not None or time.monotonic() < job.due or job.worker_lives:
                 continue
-            if _leave_unsettled(job.folder):
+            if leave_unsettled(job.folder):
                 self._submit(job_id, job)
             else:
                 yield Ended(job_id, 0)
@@ -279,26 +275,6 @@ class RayExecutor(Executor):
                 f"--executor ray: {self._lack()}, which each job asks for; lower --threads or --memory-mib, or add "
                 "such a node."
             )
-
-
-def _leave_unsettled(folder: Path) -> bool:
-    """Take the tasks that have ended out of a job's specification; false where none is left."""
-    from avbench.desk import Spec
-
-    settled = set()
-    events = folder / "events.jsonl"
-    for line in events.read_bytes().splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            event = json.loads(line)
-            settled |= {event["task"]} if event["event"] in ("done", "failed", "stranded") else set()
-    with events.open("ab") as file:
-        file.write(b"\n")  # the last line may be torn, and the next worker goes on in this file
-    spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-    keys = [task.key for task in Spec.read(folder).tasks]
-    spec["tasks"] = [task for task, key in zip(spec["tasks"], keys, strict=True) if key not in settled]
-    if spec["tasks"]:
-        write_atomically(folder / "spec.json", json.dumps(spec, indent=1))
-    return bool(spec["tasks"])
 
 
 def _json(path: Path) -> Any:

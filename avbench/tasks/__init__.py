@@ -1,1 +1,1 @@
-"""The three kinds of task as a worker does them: build a prerequisite, distil cells, evaluate a set."""
+"""The kinds of task as a worker does them: build a prerequisite, distil cells or shards, merge shards, evaluate."""

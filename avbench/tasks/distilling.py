@@ -1,4 +1,4 @@
-"""Distilling the cells of a job: the loop, what cells share, and holding each set to its budget."""
+"""Distilling the cells of a job, or a shard of each: the loop, what cells share, and the records."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from avbench.cells import Cell
 from avbench.checkpoint import load_checkpoint, save_checkpoint
 from avbench.configure import reconstruct
-from avbench.desk import Desk, TaskError, dtype_of
-from avbench.distilled import DistilledSet, LearnedSet, SelectedSet
-from avbench.jobs import DistilTask
+from avbench.desk import Desk, dtype_of
+from avbench.distilled import DistilledSet
+from avbench.jobs import DistilTask, ShardTask
 from avbench.method import Context, Method
 from avbench.results import write_atomically
+from avbench.tasks.checking import check_set
 from avbench.tasks.prerequisites import load_prerequisites
 from avbench.work import State
 
@@ -28,7 +27,7 @@ from avbench.work import State
 class _Running:
     """A cell whose method is making steps; ``spent_s`` is its own time, over all processes that worked on it."""
 
-    task: DistilTask
+    task: DistilTask | ShardTask
     method: Method
     next_step: int
     curve: Path
@@ -40,8 +39,8 @@ class _Running:
         return self.next_step >= self.method.steps
 
 
-def distil(desk: Desk, tasks: Sequence[DistilTask]) -> None:
-    """Distil cells in lock-step, so that what they share of a step is computed once.
+def distil(desk: Desk, tasks: Sequence[DistilTask | ShardTask]) -> None:
+    """Distil cells, or a shard of each, in lock-step, so that what they share of a step is computed once.
 
     A cell that fails leaves the others alone. Each has its own checkpoint.
     """
@@ -60,7 +59,7 @@ def distil(desk: Desk, tasks: Sequence[DistilTask]) -> None:
             saved = time.monotonic()
 
 
-def _begin_all(desk: Desk, tasks: Sequence[DistilTask]) -> list[_Running]:
+def _begin_all(desk: Desk, tasks: Sequence[DistilTask | ShardTask]) -> list[_Running]:
     shared: dict[Hashable, dict[Hashable, Any]] = {}
     running = []
     for task in tasks:
@@ -111,12 +110,14 @@ def context_of(desk: Desk, cell: Cell) -> Context:
     )
 
 
-def _begin(desk: Desk, task: DistilTask, shared: dict[Hashable, dict[Hashable, Any]]) -> _Running:
+def _begin(desk: Desk, task: DistilTask | ShardTask, shared: dict[Hashable, dict[Hashable, Any]]) -> _Running:
     began, cell = time.monotonic(), task.cell
     configured = reconstruct("methods", cell.method)
+    context = context_of(desk, cell)
+    classes = task.classes.indices if isinstance(task, ShardTask) else context.classes
     # What may be shared depends on all that the streams and networks of a step depend on.
-    group = (cell.seed, cell.modality, cell.precision, str(cell.training.architecture.identity()))
-    context = replace(context_of(desk, cell), shared=shared.setdefault(group, {}))
+    group = (cell.seed, cell.modality, cell.precision, str(cell.training.architecture.identity()), classes)
+    context = replace(context, classes=classes, shared=shared.setdefault(group, {}))
     method: Method = configured.target(configured.config, context)
     folder = desk.directory.folder(task.kind, task.key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +174,8 @@ def _keep_snapshot(desk: Desk, cell: _Running) -> None:
     """Save the set as it stands, where this step is asked for; nothing is drawn, so the run goes on as it would."""
     if cell.next_step in cell.task.snapshots:
         found = cell.method.distilled()
-        found.save(desk.directory.set_folder(cell.task.key, cell.next_step))
+        folder = desk.directory.folder(cell.task.kind, cell.task.key)
+        found.save(folder / "snapshots" / str(cell.next_step))
         cell.snapshots[str(cell.next_step)] = found.content_hash
 
 
@@ -183,62 +185,26 @@ def _finish(desk: Desk, running: _Running, together: int) -> None:
     task, cell = running.task, running.task.cell
     desk.enter(task, "check")
     found = running.method.distilled()
-    _check_set(found, cell, desk.train_set(cell).labels)
+    check_set(found, cell, desk.train_set(cell).labels, running.method.context.classes)
     folder = desk.directory.folder(task.kind, task.key)
     desk.enter(task, "writing")
     found.save(folder)
-    about = found.describe()
     result = {
-        "content_hash": about["content_hash"],
-        "kind": about["kind"],
-        "items": about["items"],
-        "storage_bytes": about["storage_bytes"],
-        "ratio": about["items"] / found.dataset.size("train"),
+        **describe_set(found),
         "steps": running.method.steps,
         "snapshots": running.snapshots,
-        "notes": about["notes"],
         "controls": list(running.method.controls(running.method.config)),
         # Cells of one job share the real side of a step: its time is in duration_s of whichever cell asked first.
         "cells_in_job": together,
     }
     running.spent_s += time.monotonic() - began
     desk.succeed(task, task.key, running.spent_s, {"result": result})
+    if isinstance(task, DistilTask):
+        desk.directory.remove_shards(task.key)  # of a run that cut it and did not come to its end
 
 
-def _check_rows(found: SelectedSet, cell: Cell, train_labels: torch.Tensor) -> None:
-    """Hold a selection to what its labels say: one distinct row of the right class for each."""
-    rows = found.rows.to("cpu", torch.int64)
-    if len(rows) != len(found.labels):
-        raise TaskError("check", f"{len(rows)} rows were selected, the budget is {len(found.labels)}.")
-    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(train_labels):
-        raise TaskError("check", f"rows from {int(rows.min())} to {int(rows.max())} of {len(train_labels)} samples.")
-    distinct = len(set(rows.tolist()))
-    if distinct != len(rows):
-        raise TaskError("check", f"only {distinct} of the {len(rows)} selected rows are distinct.")
-    wrong = int((train_labels[rows] != found.labels).sum())
-    if wrong:
-        raise TaskError("check", f"{wrong} of the {len(rows)} selected rows are of another class than their label.")
-
-
-def _check_set(found: DistilledSet, cell: Cell, train_labels: torch.Tensor) -> None:
-    """Hold a method to its budget: labels, item shapes, finite values.
-
-    Raises:
-        TaskError: says what was given and what was expected.
-    """
-    classes = len(found.dataset.classes)
-    expected = torch.arange(classes).repeat_interleave(cell.ipc)
-    labels = found.labels.to("cpu", torch.int64)
-    if cell.ipc and not torch.equal(labels.sort().values, expected):
-        counts = torch.bincount(labels.clamp(0, classes - 1), minlength=classes).tolist()
-        raise TaskError("check", f"the set has {counts} items a class, the budget is {cell.ipc} each.")
-    if isinstance(found, SelectedSet):
-        _check_rows(found, cell, train_labels)
-    if isinstance(found, LearnedSet):
-        for name in cell.modality:
-            given = tuple(found.items[name].shape) if name in found.items else None
-            wanted = (len(labels), *found.dataset.shape(name))
-            if given != wanted:
-                raise TaskError("check", f"items {name!r} have shape {given}, expected {wanted}.")
-            if not bool(torch.isfinite(found.items[name]).all()):
-                raise TaskError("check", f"items {name!r} hold values that are not finite.")
+def describe_set(found: DistilledSet) -> dict[str, Any]:
+    """What a record says of a set that is saved."""
+    about = found.describe()
+    described = {name: about[name] for name in ("content_hash", "kind", "items", "storage_bytes", "notes")}
+    return {**described, "ratio": about["items"] / found.dataset.size("train")}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from avbench.desk import TaskError
 from avbench.distilled import load
 from avbench.results import RunDirectory
+from avbench.tasks.merging import join_sets
 from avbench.testing.bench import Scene, Stopped
 from avbench.testing.registry import Failure, NotChecked, register
 from avbench.testing.trials import Made, Trial, at, difference, equal_states, tensors_of
@@ -84,16 +88,20 @@ def _unlike(trial: Trial, whole: Made, content_hash: str, out: Path, key: str) -
     return difference(whole.set, load(RunDirectory(out).set_folder(key))) or "another hash"
 
 
-@register("method", name="class-shards", promise="separable methods: shards of classes give what the whole gives")
+@register(
+    "method",
+    name="class-shards",
+    promise="separable methods: shards of classes give the whole, and metrics are sums",
+)
 def class_shards(trial: Trial) -> str:
-    """Each class distilled by itself, put together, against all of them at once."""
+    """Two shards, one of a single class, put together as a run does, against all classes at once."""
     if not trial.target.separable:
         raise NotChecked("it does not say that it is separable")
     scene = trial.scene
     whole = trial.settled(scene)
     classes = range(len(whole.set.dataset.classes))
-    shards = [(0,), tuple(classes)[1:]]
-    parts = [tensors_of(trial.drive(scene, shard).set) for shard in shards]
+    made = [trial.drive(scene, shard) for shard in ((0,), tuple(classes)[1:])]
+    parts = [tensors_of(each.set) for each in made]
     per_sample = _per_sample(trial, scene)
     for name, tensor in tensors_of(whole.set).items():
         if name == "labels":
@@ -107,7 +115,27 @@ def class_shards(trial: Trial) -> str:
         if apart > allowed:
             advice = "Compute each class by itself and draw by class; else say separable = False."
             raise Failure(f"{name!r} of shards to equal the whole", f"values up to {apart:.3g} apart", advice)
+    _hold_metrics_to_sums(whole, made)
+    try:
+        join_sets(whole.set.dataset, whole.set.modality, [each.set for each in made])
+    except TaskError as error:
+        advice = "A set whose classes belong together can't be put together of shards: say separable = False."
+        raise Failure("shards that a run can put together", f"a refusal: {error}", advice) from error
     return "the same bits" if per_sample else "the same to rounding"
+
+
+def _hold_metrics_to_sums(whole: Made, parts: Sequence[Made]) -> None:
+    """A learning curve that is put together adds up what shards log."""
+    steps = {len(each.metrics) for each in (whole, *parts)}
+    if len(steps) > 1:
+        raise Failure("shards of as many steps as the whole", f"{sorted(steps)}", "Say separable = False.")
+    for k, (metrics, *of_shards) in enumerate(zip(whole.metrics, *(each.metrics for each in parts), strict=True)):
+        for name, value in metrics.items():
+            total = math.fsum(each.get(name, math.nan) for each in of_shards)
+            if not math.isclose(total, value, rel_tol=_ROUNDING, abs_tol=1e-6):
+                found = f"{value:.6g} of the whole at step {k}, {total:.6g} of the shards together"
+                advice = "Log sums over context.classes: the learning curve of a run in shards adds them up."
+                raise Failure(f"metric {name!r} to be a sum over classes", found, advice)
 
 
 def _per_sample(trial: Trial, scene: Scene) -> bool:

@@ -89,6 +89,10 @@ def _one_process(
 ) -> tuple[list[str], list[Outcome], str | None, str]:
     """Run a child until it ends or hangs: all checks' names, what is made, what it was in, and how that ended."""
     log = Path(folder) / "log.txt"
+    # A child that is killed leaves its temporary folders: below ours they go with it.
+    temporary = Path(folder) / "temporary"
+    temporary.mkdir(exist_ok=True)
+    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))
     with log.open("ab") as file:
         process = subprocess.Popen(
             # -P: a file of the user's, such as random.py in the current folder, must not shadow a module.
@@ -97,7 +101,7 @@ def _one_process(
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **places, "OMP_NUM_THREADS": "1"},
         )
         try:
             how = _watch(process, report, limit_s, progress)

@@ -20,6 +20,8 @@ _JSON_BYTES, _TEXT_BYTES, _TENSOR_BYTES = 1 << 22, 1 << 26, 1 << 34
 _HASH_CHUNK_BYTES = 1 << 20
 _KEY = r"[0-9a-f]{20}"
 _SET = rf"distil/{_KEY}(/snapshots/\d{{1,9}})?"
+#: What a run that cuts cells by class leaves where it did not come to putting them together.
+_SHARD = rf"shard/{_KEY}-\d{{1,9}}-\d{{1,9}}"
 #: What both a run directory and a submission may hold, with the most bytes that each may have.
 _RESULTS = {
     rf"(distil|evaluate|prerequisite|tuning)/{_KEY}/record\.json": _JSON_BYTES,
@@ -33,6 +35,8 @@ _SUBMITTED = {r"submission\.json": _JSON_BYTES, r"SHA256SUMS": _TEXT_BYTES}
 _OF_A_RUN = {
     rf"prerequisite/{_KEY}/tensors\.safetensors": _TENSOR_BYTES,
     rf"(distil|evaluate|prerequisite)/{_KEY}/(checkpoint\.safetensors|\.[^/]+)": _TENSOR_BYTES,
+    rf"{_SHARD}/(record\.json|curve\.jsonl|checkpoint\.safetensors|\.[^/]+)": _TENSOR_BYTES,
+    rf"{_SHARD}/(snapshots/\d{{1,9}}/)?distilled\.(json|safetensors)": _TENSOR_BYTES,
     r"weights/[^/]+\.(json|safetensors)": _TENSOR_BYTES,
     r"(jobs|claims|hooks)/.*": _TENSOR_BYTES,
     r"runs?\.json|\.[^/]+": _TEXT_BYTES,

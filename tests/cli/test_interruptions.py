@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -79,16 +80,19 @@ def undisturbed(avdigits_data: Path, tmp_path_factory: pytest.TempPathFactory) -
     return distilled_hash(out)
 
 
-def test_a_killed_worker_is_recorded_and_retried_only_when_asked(
+def test_a_worker_killed_twice_is_recorded_and_retried_only_when_asked(
     avdigits_data: Path, tmp_path: Path, undisturbed: str
 ) -> None:
     out = tmp_path / "runs"
     running = start(avdigits_data, out)
     wait_for_steps(out, 10, running)
-    os.kill(worker_of(running.pid), signal.SIGKILL)
+    first = worker_of(running.pid)
+    os.kill(first, signal.SIGKILL)
+    os.kill(another_worker(running, first), signal.SIGKILL)
     stdout, stderr = running.communicate(timeout=120)
     assert running.returncode == 3
     assert "killed by signal 9" in stderr
+    assert "attempt 2 on " in stderr
     assert "Traceback" not in stderr
     assert "| random " in stdout  # the other cell was finished
     again = avbench(*LONG, "--data", str(avdigits_data), "--out", str(out))
@@ -98,6 +102,18 @@ def test_a_killed_worker_is_recorded_and_retried_only_when_asked(
     assert retried.returncode == 0
     assert "1 tasks failed before and are tried again" in retried.stderr
     assert distilled_hash(out) == undisturbed  # it went on from its checkpoint, to the same bits
+
+
+def another_worker(running: subprocess.Popen[str], first: int) -> int:
+    """The worker that distils with dm in place of the ``first`` one."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with contextlib.suppress(AssertionError, OSError):
+            if (found := worker_of(running.pid)) != first:
+                return found
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.02)
+    raise AssertionError("the job was not tried again")
 
 
 @pytest.mark.slow  # tests/cli/test_kills.py kills one at a chosen moment

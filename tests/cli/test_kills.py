@@ -14,6 +14,14 @@ from killing import SITE, counts, run_watched
 KINDS = ("prerequisite", "distil", "evaluate")
 GRID = ("run", "--method", "dm[init=herding]", "--ipc", "1", "--seeds", "1", "--networks", "1", "--preset", "quick")
 GRID += ("--set", "dm.steps=8", "--set", "dm.batch_real=4", "--set", "convnet.width=4", "--checkpoint-s", "0")
+#: What becomes of the second attempt at a job: it is killed as it starts, or let be.
+AGAIN = """
+    if os.path.exists(os.path.join(ARGUMENTS[-1], "attempts.json")):
+        NUMBER = "0"
+        if "KILLING_AGAIN" in os.environ:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+TWICE = {"KILLING_AGAIN": "1"}
 GRID += ("--set", "recognition-quick.updates=4", "--set", "recognition-quick.epochs=3", "--dataset", "small3")
 
 
@@ -39,7 +47,7 @@ def grid(small: Any) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    (folder / "sitecustomize.py").write_text(textwrap.dedent(SITE), encoding="utf-8")
+    (folder / "sitecustomize.py").write_text(textwrap.dedent(SITE + AGAIN), encoding="utf-8")
     return folder
 
 
@@ -76,7 +84,8 @@ def moments(seed: int, acts: dict[str, int]) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 26))])
+@pytest.mark.slow  # tests/faults/test_campaign.py kills at ten moments, and runs to the end after each
+@pytest.mark.parametrize("seed", range(26))
 def test_kills_in_every_phase_change_no_bit(
     grid: tuple[str, ...], site: Path, undisturbed: tuple[dict[Any, Any], dict[str, int]], tmp_path: Path, seed: int
 ) -> None:
@@ -84,7 +93,7 @@ def test_kills_in_every_phase_change_no_bit(
     out = new_folder(tmp_path / "runs")
     for moment in moments(seed, acts):
         before = {path: path.read_bytes() for path in out.glob("*/*/record.json") if b'"done"' in path.read_bytes()}
-        killed = run_watched(site, out, (*grid, "--retry-failed"), KILLING_AT=moment)
+        killed = run_watched(site, out, (*grid, "--retry-failed"), KILLING_AT=moment, **TWICE)
         assert killed.returncode == (-9 if moment.startswith("coordinator") else 3), (moment, killed.stderr)
         assert "Traceback" not in killed.stderr
         for path, text in before.items():  # what was finished is not touched again
@@ -96,14 +105,33 @@ def test_kills_in_every_phase_change_no_bit(
     assert not [path for kind in KINDS for path in out.glob(f"{kind}/*/.*")]  # nothing half-written lies about
 
 
+@pytest.mark.slow
 def test_a_killed_worker_s_record_names_its_phase(
     grid: tuple[str, ...], site: Path, undisturbed: tuple[dict[Any, Any], dict[str, int]], tmp_path: Path
 ) -> None:
     _, acts = undisturbed
     out = new_folder(tmp_path / "runs")
-    killed = run_watched(site, out, grid, KILLING_AT=f"distil:{acts['distil'] - 1}")
+    killed = run_watched(site, out, grid, KILLING_AT=f"distil:{acts['distil'] - 1}", **TWICE)
     assert killed.returncode == 3
     (record,) = [json.loads(path.read_text(encoding="utf-8")) for path in out.glob("distil/*/record.json")]
     assert record["error"]["phase"] == "writing"
     assert record["error"]["cause"] == "killed"
     assert "signal 9 (SIGKILL)" in record["error"]["reason"]
+    assert "attempt 1 on " in record["error"]["reason"] and "attempt 2 on " in record["error"]["reason"]
+
+
+@pytest.mark.slow  # tests/executors/test_local.py kills one at a moment that is not chosen
+@pytest.mark.parametrize("seed", range(9))
+def test_a_run_mends_one_kill_of_each_worker_by_itself(
+    grid: tuple[str, ...], site: Path, undisturbed: tuple[dict[Any, Any], dict[str, int]], tmp_path: Path, seed: int
+) -> None:
+    expected, acts = undisturbed
+    kind = KINDS[seed % len(KINDS)]
+    moment = f"{kind}:{random.Random(seed).randint(1, acts[kind])}"
+    out = new_folder(tmp_path / "runs")
+    done = run_watched(site, out, grid, KILLING_AT=moment)
+    assert done.returncode == 0, (moment, done.stderr)
+    assert results(out) == expected
+    assert len(list(out.glob(f"jobs/{kind}-*/attempts.json"))) == len(list(out.glob("jobs/*/attempts.json"))) == 1
+    assert not list(out.glob("claims/*"))
+    assert not [path for kind in KINDS for path in out.glob(f"{kind}/*/.*")]

@@ -19,7 +19,8 @@ from avbench.grammar import parse_variants
 from avbench.jobs import DistilTask, Engine, EvaluateTask, PrerequisiteTask
 from avbench.plan import Plan, Request, make_plan
 from avbench.results import RunDirectory
-from avbench.tasks.distilling import _check_set, _trim, distil
+from avbench.tasks.checking import check_set
+from avbench.tasks.distilling import _trim, distil
 from avbench.tasks.evaluating import _judging, evaluate
 from avbench.tasks.prerequisites import build_prerequisite
 
@@ -176,9 +177,9 @@ def selection(bench: Bench, rows: list[int], labels: list[int]) -> SelectedSet:
 def test_a_selection_is_held_to_its_labels(bench: Bench, rows: list[int], words: str) -> None:
     (cell,) = bench.plan("random").cells
     train_labels = torch.arange(4).repeat_interleave(torch.tensor(bench.small.COUNTS["train"]))
-    _check_set(selection(bench, [0, 9, 21, 26], [0, 1, 2, 3]), cell, train_labels)
+    check_set(selection(bench, [0, 9, 21, 26], [0, 1, 2, 3]), cell, train_labels)
     with pytest.raises(TaskError, match=words):
-        _check_set(selection(bench, rows, [0, 1, 2, 3]), cell, train_labels)
+        check_set(selection(bench, rows, [0, 1, 2, 3]), cell, train_labels)
 
 
 def test_a_curve_keeps_the_steps_that_stay_and_drops_a_torn_line(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class Means(Method):
             pull = self.config.rate * (self.target[name] - x) + (self.config.noise or 0.01) * self.noise(name, k)
             self.velocity[name] = pull + 0.5 * self.velocity.get(name, torch.zeros_like(x))
             self.items[name] = x + self.velocity[name]
-        return {"size": float(sum(x.abs().mean() for x in self.items.values()))}
+        return {"size": float(sum(x.abs().sum() for x in self.items.values()))}
 
     def distilled(self) -> LearnedSet:
         setting = self.context.setting
@@ -263,6 +263,35 @@ class Centred(Means):
         return {name: mean - mean.mean(dim=0) for name, mean in super().class_means().items()}
 
 
+class OneStream(Means):
+    """Says that it is separable, and draws the noise of all classes from one stream."""
+
+    def noise(self, name: str, k: int) -> Tensor:
+        shape = (len(self.context.classes), *self.items[name].shape[1:])
+        drawn = self.context.streams(f"noise {name}", step=k).standard_normal(shape)
+        return torch.from_numpy(drawn).to(self.context.dtype).repeat_interleave(self.ipc, dim=0)
+
+
+class Averaging(Means):
+    """Says that it is separable, and logs means over its classes."""
+
+    def step(self, k: int) -> Mapping[str, float]:
+        return {name: value / len(self.context.classes) for name, value in super().step(k).items()}
+
+
+class CommonStep(Means):
+    """Says that it is separable, and learns one step size for all classes."""
+
+    def distilled(self) -> LearnedSet:
+        return replace(super().distilled(), step_size=dict.fromkeys(self.items, 0.1))
+
+
+class Joint(Centred):
+    """Centres over all classes, and says so."""
+
+    separable = False
+
+
 class Greedy(Means):
     """Shares under one key what depends on the IPC."""
 
@@ -406,6 +435,9 @@ BROKEN: list[tuple[type[Method], tuple[str, ...], str]] = [
     (Unstorable, ("state", "resume"), "Generator"),
     (Forgetful, ("resume", "state"), "interruption before step"),
     (Centred, ("class-shards",), "apart"),
+    (OneStream, ("class-shards",), "apart"),
+    (Averaging, ("class-shards",), "a sum over classes"),
+    (CommonStep, ("class-shards",), "can put together"),
     (Greedy, ("sharing",), "lock-step"),
     (Whimsical, ("repeatable",), "one seed"),
     (Global, ("global-random-state",), "shared generators"),

@@ -96,6 +96,13 @@ def test_a_machine_without_gpu_is_said_to_have_none() -> None:
         check()
 
 
+def test_a_method_that_does_not_say_separable_may_couple_its_classes() -> None:
+    assert broken_methods.Joint.separable is False
+    assert failing(broken_methods.Joint) == {}
+    with pytest.raises(NotChecked, match="does not say that it is separable"):
+        named(broken_methods.Joint, "class-shards")()
+
+
 def test_a_check_leaves_the_process_as_it_was() -> None:
     torch.manual_seed(5)
     np.random.seed(5)

@@ -1,0 +1,91 @@
+"""``avbench cancel``: end the runs of a directory, and what they left in a cluster's queue."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from avbench.runs import Announcement
+
+_NOT_ENDED = 3
+_POLL_S = 0.1
+
+
+def cancel(
+    directory: Path = typer.Argument(help="A run directory."),
+    within_s: float = typer.Option(60.0, min=0.0, help="Seconds to wait until they have ended."),
+) -> None:
+    """End what is running there, in order: the same avbench run goes on later where it stopped."""
+    from avbench.errors import RequestError
+    from avbench.evidence import Evidence
+
+    if not directory.is_dir():
+        raise RequestError(f"{directory} is not a run directory: give the folder of avbench run --out.")
+    evidence = Evidence(directory)
+    evidence.look()
+    open_runs = [run for run in evidence.announcements if run.ended_s is None]
+    left = [_end(run, within_s) for run in open_runs if run.process.here and run.process.alive]
+    elsewhere = [run for run in open_runs if not run.process.here]
+    for run in elsewhere:
+        typer.echo(_advice(run, directory), err=True)
+    ended = sum(left)
+    jobs = 0 if elsewhere else _cancel_jobs(directory, within_s)
+    if ended or jobs:
+        typer.echo(f"{_count(ended, 'run')} and {_count(jobs, 'job')} left in Slurm ended.", err=True)
+    elif not open_runs or not (left or elsewhere):
+        typer.echo(f"Nothing runs in {directory}.", err=True)
+    raise typer.Exit(0 if all(left) and not elsewhere else _NOT_ENDED)
+
+
+def _end(run: Announcement, within_s: float) -> bool:
+    """Tell a run on this machine to stop as Ctrl-C would; whether it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(run.process.process, signal.SIGTERM)
+    deadline = time.monotonic() + within_s
+    while run.process.alive:
+        if time.monotonic() > deadline:
+            typer.echo(f"process {run.process.process} has not ended after {within_s:g} s.", err=True)
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _advice(run: Announcement, directory: Path) -> str:
+    from avbench.executors.slurm_queue import job_name
+
+    return (
+        f"a run was started as process {run.process.process} on {run.process.host}, which can't be ended from this "
+        f"machine: run avbench cancel {directory} there. Should that machine be gone for good, its Slurm jobs are "
+        f"ended by: scancel --me --name={job_name(directory)}"
+    )
+
+
+def _cancel_jobs(directory: Path, within_s: float) -> int:
+    """End the Slurm jobs that runs of this directory have left; how many there were.
+
+    Raises:
+        RequestError: there may be some, and Slurm does not answer.
+    """
+    from avbench.errors import RequestError
+    from avbench.executors import slurm_queue
+    from avbench.executors.slurm_files import submissions
+
+    if not any(submissions(directory)):
+        return 0
+    try:
+        return slurm_queue.cancel_all(slurm_queue.job_name(directory), within_s)
+    except slurm_queue.SlurmError as error:
+        raise RequestError(
+            f"{directory} has jobs in Slurm, which does not answer here ({error}); run this on a login node."
+        ) from None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
