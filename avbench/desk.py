@@ -24,8 +24,17 @@ from avbench.data.store import Store, open_store
 from avbench.environment import environment, peak_memory_mib
 from avbench.errors import AvbenchError, StoreError
 from avbench.hooks import Hooks
-from avbench.jobs import Engine, EvaluateTask, PrerequisiteTask, Task, default_micro_batch, task_from_json
+from avbench.jobs import (
+    DistilTask,
+    Engine,
+    EvaluateTask,
+    PrerequisiteTask,
+    Task,
+    default_micro_batch,
+    task_from_json,
+)
 from avbench.plugin import Setting
+from avbench.precision import dtype_name, lowered
 from avbench.randomness import STREAM_SCHEME, Streams
 from avbench.results import RunDirectory
 from avbench.work import Work
@@ -160,7 +169,8 @@ class Desk:
     def step(self, task: Task, work: Work, k: int, curve: Callable[[Mapping[str, float]], None] | None) -> None:
         """Make one step of a task: check what it returns, tell it, give it to the hooks."""
         began = time.monotonic()
-        metrics = {name: float(value) for name, value in work.step(k).items()}
+        with lowered(_steps_in(task), self.device.type):
+            metrics = {name: float(value) for name, value in work.step(k).items()}
         wrong = {name: value for name, value in metrics.items() if not math.isfinite(value)}
         if wrong:
             raise TaskError(f"step {k}", f"not finite: {wrong}; lower the learning rate or look at the data.")
@@ -204,8 +214,13 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def dtype_of(cell: Cell) -> torch.dtype:
-    """The torch dtype of a cell's precision."""
-    return {"float32": torch.float32, "float64": torch.float64}[cell.precision]
+    """The torch dtype of what a cell of this precision holds."""
+    return {"float32": torch.float32, "float64": torch.float64}[dtype_name(cell.precision)]
+
+
+def _steps_in(task: Task) -> str:
+    """The precision of a task's steps: what is trained for others, or judged, is never lowered."""
+    return task.cell.precision if isinstance(task, DistilTask) else ""
 
 
 def describe_task(task: Task) -> dict[str, Any]:
@@ -215,7 +230,7 @@ def describe_task(task: Task) -> dict[str, Any]:
         "dataset": {"name": cell.dataset, "fingerprint": cell.fingerprint, "plugin": cell.dataset_plugin},
         "seed": cell.seed,
         "modality": cell.modality,
-        "precision": cell.precision,
+        "precision": dtype_name(cell.precision) if isinstance(task, PrerequisiteTask) else cell.precision,
         "preset": cell.preset,
         "streams": STREAM_SCHEME,
         "planned_seeds": cell.planned_seeds,

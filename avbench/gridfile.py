@@ -19,11 +19,9 @@ from avbench.blocks import Beside, Block, Grid
 from avbench.errors import RequestError, nearest
 from avbench.grammar import Variant, parse_settings, parse_variants
 from avbench.grid import MODALITIES
+from avbench.precision import PRECISIONS
 from avbench.presets import preset
 from avbench.tuning import parse_tunes
-
-PRECISIONS = ("float32", "float64")
-
 
 # --- finding ------------------------------------------------------------------------------------------------------
 

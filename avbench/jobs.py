@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from avbench.cells import Cell, Networks, PluginRef, content_key
 from avbench.data.store import StoreInfo
+from avbench.precision import dtype_name
 
 _PAPER_FRAME = 3 * 224 * 224
 
@@ -135,7 +136,7 @@ def prerequisite_key(
     facts = {
         "identity": dict(identity),
         "fingerprint": fingerprint,
-        "precision": precision,
+        "precision": dtype_name(precision),
         "training": {part: facts for part, facts in training.identity().items() if part in depends_on},
         **{name: value for name, value in own.items() if name in depends_on},
     }

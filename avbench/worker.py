@@ -17,6 +17,7 @@ import torch
 from avbench.claims import announce_worker
 from avbench.desk import Desk, Spec
 from avbench.jobs import DistilTask, EvaluateTask, PrerequisiteTask
+from avbench.precision import use_exact_products
 from avbench.tasks.distilling import distil
 from avbench.tasks.evaluating import evaluate
 from avbench.tasks.prerequisites import build_prerequisite
@@ -33,6 +34,7 @@ def run_job(folder: Path) -> int:
     # The number of threads changes rounding: it comes from the job, whatever the environment says.
     torch.set_num_threads(spec.engine.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    use_exact_products()
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
     desk = Desk(spec, folder / "events.jsonl")
     for task in spec.tasks:

@@ -64,7 +64,7 @@ def evaluate(
             protocols=parsing.variants(protocol, "--protocol"),
             settings=parse_settings(settings),
             preset=preset,
-            precision=parsing.parse_precision(precision),
+            precision=parsing.parse_precision(precision, ("float32", "float64")),
             retry_failed=retry_failed,
         )
         reading = Reading(factor, parsing.frame_space(frames), parsing.audio_space(audio), iteration, seed)

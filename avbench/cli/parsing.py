@@ -17,7 +17,8 @@ from avbench.errors import RequestError, StoreError, nearest
 from avbench.formats.base import AudioSpace, FrameSpace
 from avbench.grammar import Variant, parse_variants
 from avbench.grid import MODALITIES
-from avbench.gridfile import PRECISIONS, dataset_names
+from avbench.gridfile import dataset_names
+from avbench.precision import PRECISIONS
 
 _MOST_DIGITS = 9
 NO_COMMANDS: Mapping[str, str] = MappingProxyType({})
@@ -117,10 +118,10 @@ def parse_modalities(text: str) -> tuple[str, ...]:
     return found
 
 
-def parse_precision(text: str) -> str:
+def parse_precision(text: str, among: Sequence[str] = PRECISIONS) -> str:
     """A precision by name."""
-    if text not in PRECISIONS:
-        raise RequestError(f"--precision {text!r}: {nearest(text, PRECISIONS)}")
+    if text not in among:
+        raise RequestError(f"--precision {text!r}: {nearest(text, among)}")
     return text
 
 

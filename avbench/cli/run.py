@@ -64,7 +64,9 @@ def run(
         [], "--set", help="PLUGIN.OPTION=VALUE for every variant; may be repeated.", rich_help_panel=_JUDGE
     ),
     preset: str | None = typer.Option(None, help="quick or paper. Default: the dataset's own.", rich_help_panel=_JUDGE),
-    precision: str = typer.Option("", help="float32 or float64. Default: float32.", rich_help_panel=_JUDGE),
+    precision: str = typer.Option(
+        "", help="float32, float64, bfloat16 or tf32. Default: float32.", rich_help_panel=_JUDGE
+    ),
     out: Path = typer.Option(Path("runs"), help="Run directory: records and artefacts.", rich_help_panel=_PLACE),
     data: Path = DATA,
     device: str = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_ENGINE),

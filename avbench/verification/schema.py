@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from avbench.precision import PRECISIONS
 from avbench.presets import PRESETS
 from avbench.randomness import STREAM_SCHEME
 from avbench.results import SCHEMA_VERSION
@@ -159,7 +160,7 @@ def _impossible(record: Mapping[str, Any], kind: str) -> str:
     """A value that no run writes."""
     known: dict[str, tuple[Any, ...]] = {
         "kind": (kind,),
-        "precision": ("float32", "float64"),
+        "precision": PRECISIONS,
         "preset": tuple(PRESETS),
         "modality": ("a", "v", "av"),
         "split": ("test", "val"),

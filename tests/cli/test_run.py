@@ -238,3 +238,26 @@ def test_users_own_arrays_run_by_the_name_they_were_given(tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert "### mine" in done.stdout
+
+
+def test_another_precision_has_a_board_of_its_own_and_the_same_prerequisites(
+    avdigits_data: Path, finished: tuple[Path, CompletedProcess[str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "runs"
+    shutil.copytree(finished[0], out)
+    before = {path.parent.name for path in out.glob("prerequisite/*/record.json")}
+    one = ("--method", "avdd[steps=3,batch_real=8]", "--dataset", "avdigits", "--ipc", "1")
+    done = run(avdigits_data, out, "--precision", "bfloat16", grid=one)
+    assert done.returncode == 0, done.stderr
+    assert {path.parent.name for path in out.glob("prerequisite/*/record.json")} == before
+    assert "· bfloat16 ·" in done.stdout and "· float32 ·" not in done.stdout
+    losses = {
+        record["precision"]: json.loads(path.read_text(encoding="utf-8").splitlines()[0])["loss"]
+        for record, path in (
+            (json.loads(path.with_name("record.json").read_text(encoding="utf-8")), path)
+            for path in out.glob("distil/*/curve.jsonl")
+        )
+        if (record["method"]["name"], record["ipc"], record["seed"]) == ("avdd", 1, 0)
+    }
+    assert losses["bfloat16"] != losses["float32"]
+    assert abs(losses["bfloat16"] / losses["float32"] - 1) < 0.05
