@@ -88,10 +88,13 @@ class ConvNet(Encoder):
         self.channels = width
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[0] == 1:
+        # Where weights learn, their gradient may be differentiated again: a pass of our own would then cost twice, and
+        # nothing that is promised rests on a single sample's bits.
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        if x.shape[0] == 1 and not learns:
             # PyTorch convolves a single small sample by other kernels, with other bits: send it twice.
             return self.forward(x.expand(2, -1, -1, -1))[:1]
-        if is_large(x, self.channels):
+        if is_large(x, self.channels) and not learns:
             return self._blocks(x).flatten(1)  # (B, D)
         pooled: Tensor = self.layers(x)  # (B, width, grid height, grid width)
         return pooled.flatten(1)  # (B, D)

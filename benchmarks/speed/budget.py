@@ -17,18 +17,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from budget_cells import CARD, DATASETS, GIB, IPCS, METHODS, Cell, Pieces, cell, described, evaluation, grid, together
 from budget_check import compare
 from budget_pieces import measure, pieces_from
+from machine import commit, machine
 from tabulate import tabulate
 
 from avbench.grammar import Variant
@@ -41,29 +38,6 @@ SIZES = {"cpu": (2, 4), "cuda": (16, 64)}
 MIB = 2**20
 #: Predictions are to be this close to what is measured.
 WITHIN = 0.25
-
-
-def machine(device: str) -> str:
-    """The hardware in words."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
-    gpu = f", {torch.cuda.get_device_name()}" if device == "cuda" else ", no GPU used"
-    return f"{len(os.sched_getaffinity(0))} cores of {cpu}{gpu}, torch {torch.__version__}"
-
-
-def commit() -> str:
-    """The commit of the working tree, and whether files differ from it."""
-    where = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + (
-        " with uncommitted changes" if git("status", "--porcelain") else ""
-    )
 
 
 def known_pieces(given: argparse.Namespace) -> dict[str, Any]:

@@ -80,6 +80,7 @@ def undisturbed(avdigits_data: Path, tmp_path_factory: pytest.TempPathFactory) -
     return distilled_hash(out)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_twice_is_recorded_and_retried_only_when_asked(
     avdigits_data: Path, tmp_path: Path, undisturbed: str
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_signal_ends_the_workers_and_the_run_can_be_resumed(
     assert distilled_hash(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_share_the_work(avdigits_data: Path, tmp_path: Path, undisturbed: str) -> None:
     out = tmp_path / "runs"
     both = [start(avdigits_data, out), start(avdigits_data, out)]

@@ -110,6 +110,7 @@ def control_group(limit_bytes: int) -> Iterator[Path]:
 
 
 @pytest.mark.privileged
+@pytest.mark.slow
 def test_the_kernel_s_kill_for_memory_is_told_from_other_kills(small: Any, site: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     command = (*COMMAND, "--method", "hoarder", "--data", str(small.data), "--out", str(out))

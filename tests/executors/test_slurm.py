@@ -204,6 +204,7 @@ def steps(out: Path) -> int:
     return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in out.glob("distil/*/curve.jsonl"))
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_in_slurm_goes_on_and_is_not_done_twice(
     small: Small, slurm: SlurmNode, tmp_path: Path
 ) -> None:

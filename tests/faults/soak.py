@@ -2,14 +2,13 @@
 
     python tests/faults/soak.py [--jobs 1000] [--out FILE]
 
-The jobs are real ones of the local executor, begun by faults/nursery.py. Prints JSON: samples of (jobs done, seconds,
-MiB of the coordinator's own memory, its open files), and the growth from a fifth of the jobs on.
+The jobs are real ones of the local executor; a thousand take half an hour on two cores. Prints JSON: samples of (jobs
+begun, seconds, MiB of the coordinator's own memory, its open files), and the growth from a fifth of the jobs on.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import sys
@@ -20,13 +19,10 @@ from typing import Any
 
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from avbench.executors.memory import anonymous_mib
 from avbench.testing.stores import PLAIN, write_store
-from faults.nursery import Nursery
 from faults.processes import Running, start
 
 #: Cells of a method that makes steps share no job with those of another seed.
@@ -48,9 +44,6 @@ _GRID = (
     "quick",
 )
 _GRID += ("--set", "convnet.width=2", "--set", "recognition-quick.updates=1", "--set", "recognition-quick.epochs=1")
-_NEEDED = ("avbench.cli.running", "avbench.cli.progress", "avbench.executors.local", "avbench.tuning")
-_NEEDED += ("avbench.worker", "avbench.report.render", "avbench_methods.dm", "avbench.protocols.recognition")
-_NEEDED += ("avbench.nets.convnet", "avbench.nets.fusion")
 _EVERY_S = 0.2
 
 
@@ -60,9 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1000, help="an even number: a set and its evaluation are two")
     parser.add_argument("--out", type=Path, help="a file for the JSON; else it is printed")
     asked = parser.parse_args(arguments)
-    for name in _NEEDED:
-        importlib.import_module(name)
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         found = soak(Path(folder), asked.jobs)
     text = json.dumps(found)
@@ -78,17 +68,9 @@ def soak(root: Path, jobs: int) -> dict[str, Any]:
     write_store(root / "data", PLAIN)
     out = root / "runs"
     command = (*_GRID, "--seeds", str(jobs // 2), "--jobs", "2", "--data", str(root / "data"), "--out", str(out))
-    nursery = Nursery(root)
-    try:
-
-        def before() -> None:
-            sys.executable = str(nursery.program)
-
-        running = start(command, {"FAULTS_ROOTS": str(out)}, before)
-        samples = _watch(running, out)
-        ended = running.wait()
-    finally:
-        nursery.close()
+    running = start(command, {"FAULTS_ROOTS": str(out)})
+    samples = _watch(running, out)
+    ended = running.wait()
     settled = [sample for sample in samples if sample[0] >= jobs // 5] or samples
     return {
         "status": ended.status,

@@ -110,8 +110,8 @@ def test_the_quick_preset_is_narrow_and_the_paper_s_is_not(small) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 16, 24), (3, 16, 16), (1, 32, 56)])
 def test_a_sample_s_embedding_and_gradient_keep_their_bits_in_any_batch(shape: tuple) -> None:
-    """A batch of one included, which PyTorch by itself convolves with other kernels."""
-    encoder = ConvNet(shape, 6, 2, (4, 4), 3)
+    """A batch of one included, which PyTorch by itself convolves with other kernels; weights frozen, as in matching."""
+    encoder = ConvNet(shape, 6, 2, (4, 4), 3).requires_grad_(False)
     draw_default(encoder, Streams(0)("test"))
     x = torch.randn(19, *shape, generator=torch.Generator().manual_seed(0))
     slope = torch.linspace(-1, 1, encoder.embedding_dim)
@@ -129,12 +129,27 @@ def test_a_sample_s_embedding_and_gradient_keep_their_bits_in_any_batch(shape: t
         assert torch.equal(z, whole[0]) and torch.equal(gradient, whole[1]), size
 
 
-def test_a_batch_of_one_trains_the_same_weights_as_without_the_second_copy() -> None:
+def test_a_batch_of_one_trains_the_same_weights_as_its_layers() -> None:
     encoder = ConvNet((1, 8, 8), 3, 2, (2, 2)).double()
     x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
-    encoder(x).square().sum().backward()
-    found = [p.grad.clone() for p in encoder.parameters()]
-    encoder.zero_grad()
-    encoder.layers(x).square().sum().backward()
-    for gradient, p in zip(found, encoder.parameters(), strict=True):
-        torch.testing.assert_close(gradient, p.grad, rtol=1e-10, atol=1e-12)
+    for way in (encoder, lambda x: encoder.layers(x).flatten(1)):
+        encoder.zero_grad()
+        way(x).square().sum().backward()
+        found = [p.grad.clone() for p in encoder.parameters()]
+        if way is encoder:
+            first = found
+    for one, other in zip(first, found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_a_gradient_that_is_differentiated_again_sees_each_sample_once() -> None:
+    """Gradient matching at IPC 1: a second copy would double the dearest part of a step."""
+    seen: list[int] = []
+    encoder = ConvNet((1, 8, 8), 3, 2, (2, 2))
+    encoder.layers[0].register_forward_hook(lambda module, given, z: seen.append(len(z)))
+    x = torch.randn(1, 1, 8, 8, requires_grad=True)
+    gradients = torch.autograd.grad(encoder(x).square().sum(), list(encoder.parameters()), create_graph=True)
+    torch.autograd.grad(sum(g.square().sum() for g in gradients), x)
+    with torch.no_grad():
+        encoder(x)
+    assert seen == [1, 2]

@@ -369,12 +369,13 @@ class TonesFromText(Tones):
 
 
 class TonesWithRemains(Tones):
-    """Tones that leave a half-made store behind."""
+    """Tones that leave a file of their own beside the stores."""
 
     embedded = False
 
     def prepare(self, context: PrepareContext) -> Store:
-        StoreWriter(context.data, replace(describe(PLAIN), name=context.name))
+        context.data.mkdir(parents=True, exist_ok=True)
+        (context.data / "tones.tmp").write_bytes(b"half a tone")
         raise RequestError("it is no file of tones.")
 
 
