@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 #: glibc: how workers keep freed memory (avbench/executors/local.py); a process must be started with it.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 46)}
 #: How far apart two ways may end, relative to the way they went, by size and precision. At 224 × 224 so many ReLUs
 #: round to the other side that a float32 gradient of noise is 0.5 to 1.3 % from that in float64, whoever computes it.
 #: bfloat16's is 83 % from float32's there; unrelated ones would be 141 % apart.
