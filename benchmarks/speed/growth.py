@@ -41,7 +41,7 @@ AXES: Mapping[str, tuple[float, float]] = {
     "steps": (LINEAR, FLAT),
 }
 POINTS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
-    "paper": {"classes": (2, 4, 8, 16), "ipc": (2, 4, 8, 16), "clips": (128, 512, 2048), "steps": (2, 4, 8, 16)},
+    "paper": {"classes": (2, 4, 8, 16), "ipc": (2, 4, 8, 16), "clips": (128, 512, 2048), "steps": (8, 32, 128)},
     "small": {"classes": (1, 2, 4), "ipc": (1, 2, 4), "clips": (32, 64, 128), "steps": (1, 2, 4)},
 }
 
