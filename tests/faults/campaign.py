@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
                 trials.append(_one(name, scene))
             except Impossible as error:
                 impossible[name] = str(error)
+            except OSError as error:  # the machine did not let us: no trial of avbench
+                print(f"{name} could not be made: {error}", file=sys.stderr, flush=True)
     duration_s = round(time.monotonic() - began)
     if asked.out is not None:
         about = {"date": time.strftime("%Y-%m-%d"), "machine": _machine(), "seed": asked.seed, "duration_s": duration_s}

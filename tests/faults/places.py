@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
@@ -64,7 +65,18 @@ class ReadOnly(AbstractContextManager["ReadOnly"]):
 
 
 def _call(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
+    """Run a command of the system, again where it fails: a mount may be busy for a moment.
+
+    Raises:
+        OSError: it fails time and again; says why.
+    """
+    for pause_s in (0.2, 1.0, 3.0, None):
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if not done.returncode:
+            return
+        if pause_s is None:
+            raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+        time.sleep(pause_s)
 
 
 @cache
@@ -74,7 +86,7 @@ def can_mount() -> bool:
         try:
             with SmallDisk(Path(folder), 1 << 20):
                 return True
-        except (OSError, subprocess.CalledProcessError):
+        except OSError:
             return False
 
 
