@@ -34,6 +34,12 @@ def script() -> Iterator[Any]:
             del sys.modules[name]
 
 
+def test_no_helper_of_the_tests_has_the_name_of_a_script() -> None:
+    """Both folders are on the path in a whole run, where the module that was imported first would stand for both."""
+    names = [{path.stem for path in folder.glob("*.py")} for folder in (SPEED, SPEED.parent / "scaling")]
+    assert not {path.stem for path in Path(__file__).parent.glob("*.py")} & set.union(*names)
+
+
 def small(script: Any, **changed: Any) -> Any:
     return script("comparing").Run(**{"size": "small", "rounds": 1, **changed})
 

@@ -10,7 +10,7 @@ import torch
 from conftest import Small
 from torch import Tensor, nn
 from torch.nn import functional as F
-from unrolling import unroll
+from full_unroll import unroll
 
 from avbench.api import (
     Architecture,

@@ -16,7 +16,7 @@ from conftest import Small
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
-from unrolling import unroll
+from full_unroll import unroll
 
 from avbench.api import Augmentation, Classifier, Context, PrerequisiteContext, Setting, Streams, TrainSet
 from avbench.checkpoint import load_checkpoint, save_checkpoint
