@@ -136,6 +136,14 @@ def test_herding_chooses_as_the_plain_loop(script: Any) -> None:
     assert any(what.endswith("loop / avbench") for what in found)
 
 
+def test_the_convolution_that_was_tried_is_a_convolution(script: Any) -> None:
+    alternatives = script("alternatives")
+    x, weight = torch.randn(2, 8, 12, 5, dtype=torch.float64), torch.randn(7, 5, 3, 3, dtype=torch.float64)
+    found = alternatives.winograd(x, alternatives.winograd_filters(weight))
+    expected = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), weight, padding=1)
+    torch.testing.assert_close(found.permute(0, 3, 1, 2), expected)
+
+
 def test_limits_are_found(script: Any) -> None:
     found = figures(script("peak").measure(small(script)))
     assert min(found.values()) > 0
