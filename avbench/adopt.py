@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.cells import Cell, Networks, PluginRef
+from avbench.data.clips import sha256_of
 from avbench.data.store import StoreInfo
 from avbench.desk import describe_task
 from avbench.distilled import DistilledSet, LearnedSet
@@ -22,8 +22,6 @@ from avbench.jobs import DistilTask, EvaluateTask
 from avbench.plugin import Setting
 from avbench.presets import Preset, preset
 from avbench.results import RunDirectory
-
-_HASH_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -154,12 +152,8 @@ def _digests(path: Path) -> dict[str, str]:
     files = [path] if path.is_file() else sorted(each for each in path.iterdir() if each.is_file())
     found = {}
     for file in files:
-        digest = hashlib.sha256()
         try:
-            with file.open("rb") as opened:
-                while chunk := opened.read(_HASH_CHUNK_BYTES):
-                    digest.update(chunk)
+            found[file.name] = sha256_of(file)
         except OSError as error:
             raise RequestError(f"{file}: can't be read ({error.strerror}).") from None
-        found[file.name] = digest.hexdigest()
     return found

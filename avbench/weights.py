@@ -23,6 +23,7 @@ from torch import Tensor
 
 from avbench.cells import PluginRef
 from avbench.configure import reconstruct
+from avbench.data.clips import sha256_of
 from avbench.data.store import StoreInfo
 from avbench.errors import RequestError
 from avbench.formats.authors import load_restricted
@@ -178,7 +179,7 @@ def keep_weights(given: GivenWeights, directory: RunDirectory) -> None:
     target = folder / f"{given.key}.safetensors"
     about = {
         "file": given.path.name,
-        "sha256": hashlib.sha256(given.path.read_bytes()).hexdigest(),
+        "sha256": sha256_of(given.path),
         "tensors": len(given.tensors),
         "modalities": given.modalities,
     }

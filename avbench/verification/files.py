@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -11,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from avbench.data.clips import sha256_of
 from avbench.errors import RequestError
 from avbench.verification.findings import Findings
 
 ABOUT, CHECKSUMS, VERIFICATION = "submission.json", "SHA256SUMS", "verification.json"
 TENSORS = "distilled.safetensors"
 _JSON_BYTES, _TEXT_BYTES, _TENSOR_BYTES = 1 << 22, 1 << 26, 1 << 34
-_HASH_CHUNK_BYTES = 1 << 20
 _KEY = r"[0-9a-f]{20}"
 _SET = rf"distil/{_KEY}(/snapshots/\d{{1,9}})?"
 #: What a run that cuts cells by class leaves where it did not come to putting them together.
@@ -89,15 +88,6 @@ def walk(root: Path) -> Iterator[Path]:
 # --- checksums ----------------------------------------------------------------------------------------------------
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()
-
-
 def read_checksums(root: Path) -> dict[str, str]:
     """SHA-256 by name from ``SHA256SUMS``, in the layout of ``sha256sum``.
 
@@ -128,7 +118,9 @@ def check_checksums(root: Path, findings: Findings) -> None:
     for name, expected in listed.items():
         path, keys = root / name, re.findall(_KEY, name)[:1]
         if not path.is_symlink() and path.is_file():
-            findings.hold("checksums", digest(path) == expected, name, "its bytes are not those it was made with", keys)
+            findings.hold(
+                "checksums", sha256_of(path) == expected, name, "its bytes are not those it was made with", keys
+            )
         elif not name.endswith(f"/{TENSORS}"):
             findings.hold("checksums", False, name, "is listed and is not there", keys)
     for path in walk(root):

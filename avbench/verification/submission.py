@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from avbench import __version__
+from avbench.data.clips import sha256_of
 from avbench.errors import RequestError
-from avbench.verification.files import ABOUT, CHECKSUMS, TENSORS, digest, read_json, walk
+from avbench.verification.files import ABOUT, CHECKSUMS, TENSORS, read_json, walk
 from avbench.verification.integrity import Results
 from avbench.verification.schema import KINDS
 
@@ -82,7 +83,7 @@ def make_submission(results: Results, about: Submission, out: Path) -> dict[str,
         left_out = dict(_fill(results, about, out))
         described = _describe(results, about, out, left_out)
         (out / ABOUT).write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        sums = {path.relative_to(out).as_posix(): digest(path) for path in walk(out)} | left_out
+        sums = {path.relative_to(out).as_posix(): sha256_of(path) for path in walk(out)} | left_out
         lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
         (out / CHECKSUMS).write_text(lines, encoding="utf-8")
     except OSError as error:
@@ -120,7 +121,7 @@ def _artefact(source: Path, target: Path, about: Submission, out: Path) -> Itera
     if not tensors.is_file():  # a submission made from one that holds not all of its artefacts
         raise RequestError(f"{tensors} is not here: submit from a folder that holds all artefacts.")
     if about.largest_bytes is not None and tensors.stat().st_size > about.largest_bytes:
-        yield (target / TENSORS).relative_to(out).as_posix(), digest(tensors)
+        yield (target / TENSORS).relative_to(out).as_posix(), sha256_of(tensors)
     else:
         _copy(tensors, target / TENSORS)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from avbench import __version__
+from avbench.data.clips import sha256_of
 from avbench.environment import environment
 from avbench.errors import RequestError
 from avbench.results import write_atomically
 from avbench.verification.agreement import Verdict
-from avbench.verification.files import VERIFICATION, digest, read_json
+from avbench.verification.files import VERIFICATION, read_json
 from avbench.verification.integrity import Results
 
 FORMAT = 1
@@ -54,7 +55,7 @@ def _entries(directory: Path) -> dict[str, dict[str, Any]]:
 
 def _unchanged(directory: Path, key: str, entry: Mapping[str, Any]) -> bool:
     record = directory / entry["kind"] / key / "record.json"
-    return record.is_file() and not record.is_symlink() and digest(record) == entry.get("sha256")
+    return record.is_file() and not record.is_symlink() and sha256_of(record) == entry.get("sha256")
 
 
 def lowest(of_row: Iterable[str]) -> str:
@@ -94,7 +95,11 @@ def write_verification(results: Results, verdicts: Sequence[Verdict]) -> Path:
 def _entry(
     results: Results, kind: str, key: str, verdict: Verdict | None, before: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    entry: dict[str, Any] = {"kind": kind, "tier": tier(results, kind, key), "sha256": digest(results.path(kind, key))}
+    entry: dict[str, Any] = {
+        "kind": kind,
+        "tier": tier(results, kind, key),
+        "sha256": sha256_of(results.path(kind, key)),
+    }
     if entry["tier"] == FAILED:
         return entry
     if verdict is not None:

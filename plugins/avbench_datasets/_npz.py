@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avbench.api import SPLITS, RequestError, nearest
+from avbench.api import SPLITS, RequestError, nearest, sha256_of
 from avbench_datasets import _pt
 
 #: What a key may be called; the first name is the one that messages use.
@@ -137,7 +136,7 @@ def read_clips(path: Path | None, sample_rate_hz: int) -> Clips:
         classes=classes,
         splits=_splits(path, found["split"]),
         ids=tuple(f"row-{i:06d}" for i in range(len(labels))) if ids is None else tuple(map(str, ids.tolist())),
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
     )
 
 
@@ -265,8 +264,3 @@ def _rate(path: Path, in_file: npt.NDArray[Any] | None, asked: int, is_waveform:
     if found <= 0 and is_waveform:
         raise fail(path, "has no sample rate", "add 'sample_rate_hz' or set the option sample_rate_hz")
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
