@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from avbench.cells import configuration
 from avbench.errors import RequestError
 from avbench.grammar import Variant, canonical, parse_variants
 from avbench.report.records import Archive
 from avbench.report.rows import INNER, Frame, Planned, make_row
-from avbench.report.scores import Group, Judged, collect, identity
+from avbench.report.scores import Group, Judged, collect
 from avbench.report.statistics import beats
 from avbench.results import RunDirectory
 
@@ -104,7 +105,7 @@ def _board(group: Group, planned: Planned | None, chosen: Mapping[str, str]) -> 
     rows: dict[tuple[Hashable, ...], list[Judged]] = {}
     for judged in group.judged.values():
         cell = judged.cell
-        key = (identity(cell["method"]), cell["ipc"], cell["modality"], identity(cell["architecture"]))
+        key = (configuration(cell["method"]), cell["ipc"], cell["modality"], configuration(cell["architecture"]))
         rows.setdefault(key, []).append(judged)
     wanted = planned or Planned(max(j.cell["planned_seeds"] for j in group.judged.values()), group.planned_networks)
     main = _parts(group)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from avbench.report.scores import Record, identity, on_test, scope
+from avbench.cells import configuration
+from avbench.report.scores import Record, on_test, scope
 from avbench.report.statistics import interval
 from avbench.results import RunDirectory
 
@@ -68,7 +69,7 @@ def _steps(cell: Record) -> Iterator[tuple[int, str]]:
 
 
 def _named(cell: Record) -> tuple[Any, ...]:
-    return (cell["method"]["label"], identity(cell["method"]), cell["ipc"], cell["modality"])
+    return (cell["method"]["label"], configuration(cell["method"]), cell["ipc"], cell["modality"])
 
 
 def _frame(found: dict[tuple[Any, ...], dict[int, list[float]]]) -> pd.DataFrame:

@@ -18,9 +18,9 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from avbench.cells import configuration
 from avbench.report.board import Board
 from avbench.report.render import escaped, named
-from avbench.report.scores import identity
 from avbench.report.statistics import paired
 
 #: The weight of the improvement over random against hard-label recovery, and of boards with augmentation.
@@ -174,7 +174,7 @@ def _key(board: Board) -> tuple[str, ...]:
     """What two boards share that differ in augmentation alone."""
     options = {name: value for name, value in board.protocol["options"].items() if name != _OPTION}
     common = ("fingerprint", "architecture", "fusion", "precision")
-    return (*(board.about[name] for name in common), identity({**board.protocol, "options": options}))
+    return (*(board.about[name] for name in common), configuration({**board.protocol, "options": options}))
 
 
 def _without_augmentation(board: Board) -> tuple[str, ...] | None:

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from avbench.report.scores import Record, identity, on_test, scope
+from avbench.cells import configuration
+from avbench.report.scores import Record, on_test, scope
 from avbench.results import RunDirectory
 
 _WEIGHTS = "init_weights"
@@ -37,7 +38,7 @@ class Wanted:
     @property
     def cell(self) -> tuple[Hashable, ...]:
         where = (self.dataset, self.fingerprint, self.ipc, self.modality, self.precision)
-        return (*where, identity(self.method), identity(self.training))
+        return (*where, configuration(self.method), configuration(self.training))
 
     @property
     def key(self) -> tuple[Hashable, ...]:
@@ -77,13 +78,13 @@ def _judge(
     protocol: Mapping[str, Any], architecture: Mapping[str, Any], fusion: Mapping[str, Any]
 ) -> tuple[Hashable, ...]:
     options = {name: value for name, value in protocol["options"].items() if name != _WEIGHTS}
-    return (identity({**protocol, "options": options}), identity(architecture), identity(fusion))
+    return (configuration({**protocol, "options": options}), configuration(architecture), configuration(fusion))
 
 
 def _cell(record: Record) -> tuple[Hashable, ...]:
     data = record["dataset"]
     where = (data["name"], data["fingerprint"], record["ipc"], record["modality"], record["precision"])
-    return (*where, identity(record["method"]), identity(record["architecture"]))
+    return (*where, configuration(record["method"]), configuration(record["architecture"]))
 
 
 class Measured:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from avbench.cells import configuration
 from avbench.report.reported import Place, Reported, reported, standard_errors
-from avbench.report.scores import Judged, identity
+from avbench.report.scores import Judged
 from avbench.report.statistics import interval
 
 #: Columns that boards need while they are made, and do not show.
@@ -69,9 +70,9 @@ def make_row(members: Sequence[Judged], frame: Frame) -> dict[str, Any]:
         "labels": result.get("labels", "hard"),
         **_cost([j.cell for j in scored]),
         "chosen": next((frame.chosen[j.cell["key"]] for j in members if j.cell["key"] in frame.chosen), None),
-        "identity": identity(cell["method"]),
+        "identity": configuration(cell["method"]),
         # Empty, or absent from older records: it is but itself.
-        "computes": cell["method"].get("equals") or identity(cell["method"]),
+        "computes": cell["method"].get("equals") or configuration(cell["method"]),
         "options": cell["method"]["options"],
         "distiller": cell["architecture"],
         "spellings": frozenset(j.cell["method"]["label"] for j in members),

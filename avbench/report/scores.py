@@ -16,11 +16,6 @@ BoardKey = tuple[Hashable, ...]
 Located = tuple[Path, Record]
 
 
-def identity(reference: Mapping[str, Any]) -> str:
-    """What a plugin reference means, however its user spelled it."""
-    return configuration(reference)
-
-
 @dataclass
 class Judged:
     """A cell under one protocol, architecture and fusion.
@@ -132,7 +127,7 @@ def _add(
     key = (
         record["dataset"]["fingerprint"],
         record["precision"],
-        *(identity(record[part]) for part in ("protocol", "evaluated_architecture", "fusion")),
+        *(configuration(record[part]) for part in ("protocol", "evaluated_architecture", "fusion")),
     )
     group = groups.setdefault(key, Group(_about(record), protocol=record["protocol"]))
     group.planned_networks = max(group.planned_networks, record["planned_networks"])

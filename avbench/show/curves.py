@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
+from avbench.cells import configuration
 from avbench.report.curves import learning_curves
-from avbench.report.scores import identity
 from avbench.show.room import Room
 from avbench.show.scale import Array
 from avbench.show.style import COLOURS, DASHES, MARKERS, WIDTH_IN, new_figure
@@ -107,7 +107,7 @@ def _judged(room: Room) -> pd.DataFrame | None:
         (frame["fingerprint"] == room.info.fingerprint)
         & (frame["ipc"] == subject.ipc)
         & (frame["modality"] == room.modality)
-        & (frame["identity"] == identity(subject.record["method"]))
+        & (frame["identity"] == configuration(subject.record["method"]))
     )
     return frame[mine] if mine.any() else None
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from avbench.report.scores import scope
 from avbench.verification import rebuild
 
 if TYPE_CHECKING:
@@ -49,19 +50,15 @@ def _ways(results: Results) -> dict[str, set[Hashable]]:
     by_content: dict[Hashable, list[str]] = defaultdict(list)
     for key, record in results.distil.items():
         if record["status"] == "done":
-            by_content[record["result"]["content_hash"], *_scope(record)].append(key)
+            by_content[record["result"]["content_hash"], *scope(record)].append(key)
     found: dict[str, set[Hashable]] = defaultdict(set)
     for record in results.evaluate.values():
         keys = [record["distil_key"]]
         if record["status"] == "done":
-            keys = by_content.get((record["set_hash"], *_scope(record)), [])
+            keys = by_content.get((record["set_hash"], *scope(record)), [])
         for key in keys:
             found[key].add(rebuild.way(record))
     return found
-
-
-def _scope(record: Record) -> tuple[Hashable, ...]:
-    return (record["dataset"]["fingerprint"], record["seed"], record["modality"], record["precision"])
 
 
 def _check_judged(results: Results, keys: list[str], judged: Mapping[str, set[Hashable]]) -> None:
