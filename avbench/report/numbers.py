@@ -10,11 +10,11 @@ from typing import Any
 
 from avbench.blocks import Beside
 from avbench.errors import RequestError, nearest
-from avbench.report.reported import Reported, Source, sources
+from avbench.report.reported import DIRECTIONS, METRICS, Reported, Source, sources
 
-#: In the figures retrieval is two tasks; in records it is one protocol with a part for each direction.
-_PARTS = {"retrieval-a2v": "a→v", "retrieval-v2a": "v→a"}
-_METRICS = {"MedR": "median rank"}
+#: What records call a task's part, and a metric, of the figures.
+_PARTS = {task: part for part, task in DIRECTIONS.items()}
+_METRICS = {printed: metric for metric, printed in METRICS.items()}
 
 
 @dataclass(frozen=True)

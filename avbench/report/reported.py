@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 #: In the CSV retrieval is two tasks and has no fusion; on a board it is one protocol with a part for each direction.
-_DIRECTIONS = {"a→v": "retrieval-a2v", "v→a": "retrieval-v2a"}
-_METRICS = {"median rank": "MedR"}
+DIRECTIONS = {"a→v": "retrieval-a2v", "v→a": "retrieval-v2a"}
+METRICS = {"median rank": "MedR"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Source:
 
     def figure(self, row: pd.Series) -> Reported:
         """A line of :attr:`figures` as shares (a median rank as it is)."""
-        scale = 1.0 if row["metric"] == "MedR" else 0.01
+        scale = 1.0 if row["metric"] in METRICS.values() else 0.01
         numbers = (scale * float(row["mean"]), scale * float(row["std"]))
         return Reported(str(row["table"]), *numbers, self.seeds, self.networks, self.source)
 
@@ -125,7 +125,7 @@ def reported(place: Place) -> Reported | None:
 
 def _find(source: Source, place: Place) -> Reported | None:
     frame = source.figures
-    task = _DIRECTIONS.get(place.part, "recognition")
+    task = DIRECTIONS.get(place.part, "recognition")
     modality, fusion = ("av", "") if task != "recognition" else (place.part, place.fusion)
     wanted = {
         "dataset": place.dataset,
@@ -135,7 +135,7 @@ def _find(source: Source, place: Place) -> Reported | None:
         "fusion": fusion,
         "task": task,
         "modality": modality,
-        "metric": _METRICS.get(place.metric, place.metric),
+        "metric": METRICS.get(place.metric, place.metric),
         "variant": "",
     }
     rows = frame[frame["mean"].notna()]
