@@ -9,7 +9,7 @@ from typing import Any
 
 from avbench.errors import RequestError
 from avbench.grammar import Variant
-from avbench.points import Tune, plain_name
+from avbench.points import Tune
 
 #: Lists of a block that the command line narrows or replaces.
 _LISTS = ("methods", "datasets", "ipcs", "modalities", "architectures", "fusions", "protocols")
@@ -35,8 +35,8 @@ class Beside:
     def of(self, variant: Variant) -> tuple[str, str] | None:
         """Method and variant as the figures name them; ``None`` for one that they do not have."""
         if variant.label in self.variants:
-            return (self.method or plain_name(variant), self.variants[variant.label])
-        return None if variant.options else (plain_name(variant), "")
+            return (self.method or variant.plain, self.variants[variant.label])
+        return None if variant.options else (variant.plain, "")
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,7 @@ def configure(kind: str, variant: Variant, settings: Settings, setting: Setting)
     loaded = plugins.load(kind, variant.name)
     with plugins.guard(loaded.info, "defaults"):
         published = dict(loaded.target.defaults(setting))
-    plain = variant.name.rpartition(":")[2]
-    by_set = {**settings.get(loaded.info.name, {}), **settings.get(plain, {}), **settings.get(variant.name, {})}
+    by_set = set_for(settings, variant, loaded.info)
     member = plugins.family_member(loaded.info, variant.name)
     named = {loaded.target.family: member} if member else {}
     layers = [(published, "plugin default"), (by_set, "--set"), (variant.given, "command line"), (named, "its name")]
@@ -62,6 +61,15 @@ def configure(kind: str, variant: Variant, settings: Settings, setting: Setting)
         origins=resolved.origins,
     )
     return Configured(loaded.target, resolved.config, ref, loaded.info)
+
+
+def set_for(settings: Settings, variant: Variant, info: plugins.PluginInfo) -> dict[str, str]:
+    """What ``--set`` says of a variant: the more exactly it names the plugin, the more it counts."""
+    return {
+        name: value
+        for owner in (info.name, variant.plain, variant.name)
+        for name, value in settings.get(owner, {}).items()
+    }
 
 
 def reconstruct(kind: str, ref: PluginRef) -> Configured:

@@ -29,6 +29,11 @@ class Variant:
         return dict(self.options)
 
     @property
+    def plain(self) -> str:
+        """The name without its distribution."""
+        return self.name.rpartition(":")[2]
+
+    @property
     def label(self) -> str:
         """The canonical spelling: the same for any order in which the options were written."""
         if not self.options:

@@ -6,13 +6,13 @@ samples of as many bytes as a learned set takes (``--equal-storage``). Both go b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
 from avbench.cells import configuration
-from avbench.configure import Configured, check_method, configure
+from avbench.configure import Configured, check_method, configure, set_for
 from avbench.data.store import StoreInfo
 from avbench.errors import AvbenchError, PluginError, RequestError
 from avbench.grammar import Variant, canonical, parse_variants
@@ -40,7 +40,7 @@ class Tune:
 
     def applies(self, variant: Variant) -> bool:
         """Whether the variant leaves the option open; a value that its user wrote stands."""
-        return self.method in (variant.name, plain_name(variant)) and self.option not in variant.given
+        return self.method in (variant.name, variant.plain) and self.option not in variant.given
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,6 @@ class Points:
 
     all: tuple[Point, ...]
     notes: tuple[str, ...] = ()
-
-
-def plain_name(variant: Variant) -> str:
-    """A plugin's name without its distribution."""
-    return variant.name.rpartition(":")[2]
 
 
 def points_of(request: Request) -> Points:
@@ -172,7 +167,7 @@ def _control(request: Request, point: Point, text: str) -> Point:
     (variant,) = parse_variants(text, "control")
     setting = point.setting
     own = configure("methods", variant, request.settings, setting)
-    given = {**_settings_for(request.settings, point), **point.variant.given}
+    given = {**set_for(request.settings, point.variant, point.method.info), **point.variant.given}
     tuned = {tune.option for tune in request.tunes if tune.applies(variant)}
     known = {option.name for option in describe(type(own.config))}
     taken = {n: value for n, value in given.items() if n in known and n not in variant.given and n not in tuned}
@@ -180,12 +175,6 @@ def _control(request: Request, point: Point, text: str) -> Point:
     # A control that is another method by construction stays so: its options are not up for choice.
     free = equal_configuration(configure("methods", full, request.settings, setting), setting) == ""
     return _point(request, full, setting, point.preset, listed=False, tunable=free)
-
-
-def _settings_for(settings: Mapping[str, Mapping[str, str]], point: Point) -> dict[str, str]:
-    """What ``--set`` says of a point's method."""
-    name, info = point.variant.name, point.method.info
-    return {**settings.get(info.name, {}), **settings.get(plain_name(point.variant), {}), **settings.get(name, {})}
 
 
 def equal_configuration(method: Configured, setting: Setting) -> str:

@@ -15,7 +15,6 @@ from avbench.grid import Planned, Request, expand
 from avbench.gridfile import read_grid
 from avbench.jobs import EvaluateTask
 from avbench.plan import plan_cells
-from avbench.points import plain_name
 from avbench.presets import preset
 from avbench.results import RunDirectory
 from avbench.shards import cut
@@ -97,7 +96,7 @@ def _plugins(block: Block, infos: Mapping[str, StoreInfo]) -> set[str]:
     variants = [*block.methods, *block.architectures, *block.fusions, *block.protocols]
     variants += [block.distil_architecture] if block.distil_architecture else []
     presets = [preset(block.preset or infos[name].preset) for name in block.datasets]
-    names = {v.name for v in variants} | {plain_name(v) for v in variants}
+    names = {v.name for v in variants} | {v.plain for v in variants}
     names |= {name for each in presets for name in (each.protocol, each.architecture, each.fusion)}
     return names | {name.partition("/")[0] for name in names}
 
