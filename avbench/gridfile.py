@@ -81,7 +81,7 @@ def read_grid(name: str) -> Grid:
     seeds, networks = (top.take(key, _count) for key in ("seeds", "networks"))
     prepare = top.take("prepare", _texts_by_name) or {}
     parts = top.take("block", _tables)
-    blocks = [top.rest()] if parts is None else [top.joined(part, i) for i, part in enumerate(parts, 1)]
+    blocks = [top] if parts is None else [top.joined(part, i) for i, part in enumerate(parts, 1)]
     return Grid(
         name, title, tuple(block.build() for block in blocks), **about, prepare=prepare, seeds=seeds, networks=networks
     )
@@ -96,9 +96,6 @@ class _Reader:
     def take(self, key: str, kind: Callable[[Any, str], Any]) -> Any:
         """A value that is no option of a run, or ``None`` where it is not said."""
         return kind(self.values.pop(key), f"{self.where}, {key}") if key in self.values else None
-
-    def rest(self) -> _Reader:
-        return self
 
     def joined(self, part: Mapping[str, Any], number: int) -> _Reader:
         """A block: what stands above the blocks, and what it says itself."""

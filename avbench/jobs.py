@@ -16,8 +16,6 @@ from avbench.data.store import StoreInfo
 from avbench.precision import dtype_name
 
 _PAPER_FRAME = 3 * 224 * 224
-
-
 #: What of a cell a prerequisite may depend on, besides its dataset and precision.
 DEPENDENCIES = frozenset({"seed", "modality", "protocol", "architecture", "fusion"})
 
@@ -200,6 +198,12 @@ def prerequisite_key(
     return content_key("prerequisite", facts)
 
 
+def trained_network_key(task: EvaluateTask, identity: Mapping[str, Any], info: StoreInfo) -> str:
+    """The key under which an evaluation of the whole data shares its trained networks with methods."""
+    cell = task.cell
+    return prerequisite_key(identity, info.fingerprint, cell.seed, cell.modality, cell.precision, task.judged_by)
+
+
 @dataclass(frozen=True)
 class Engine:
     """How a job is run; recorded, not keyed.
@@ -278,9 +282,3 @@ def task_from_json(values: Mapping[str, Any]) -> Task:
     judged_by = _networks_from(values["judged_by"])
     cell = _cell_from(values["cell"])
     return EvaluateTask(cell, judged_by, values["networks"], values["snapshot"], values.get("split", "test"))
-
-
-def trained_network_key(task: EvaluateTask, identity: Mapping[str, Any], info: StoreInfo) -> str:
-    """The key under which an evaluation of the whole data shares its trained networks with methods."""
-    cell = task.cell
-    return prerequisite_key(identity, info.fingerprint, cell.seed, cell.modality, cell.precision, task.judged_by)

@@ -55,7 +55,6 @@ def run_job(folder: Path) -> int:
 
 def _end_with(parent: int) -> None:
     """End this process when its parent is gone: a killed run must leave no worker beside the one that resumes it."""
-
     if os.getppid() != parent:
         os._exit(1)
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from avbench.data.store import StoreInfo
 
 FOUND_LEAKS = 3
-#: The name by which avbench.data.report writes it; importing that module here would make --help slow.
-REPORT_NAME = "prepare-report.json"
 
 app = typer.Typer(
     name="data", no_args_is_help=True, help="Look at a prepared dataset: what it is, and what may be wrong with it."
@@ -94,6 +92,7 @@ def _check_prepared(name: str, data: Path) -> None:
 
 def _tell(facts: StoreInfo, folder: Path, disk_bytes: int) -> None:
     from avbench.cli.tables import print_table
+    from avbench.data.report import REPORT_NAME
 
     audio, frames = ("x".join(map(str, shape)) for shape in (facts.audio_shape, facts.frame_shape))
     rows = {
@@ -128,7 +127,7 @@ def _tell(facts: StoreInfo, folder: Path, disk_bytes: int) -> None:
 
 def _lost(folder: Path) -> dict[str, int]:
     """How many samples the preparation lost for each reason; nothing where it kept no account of them."""
-    from avbench.data.report import read_report
+    from avbench.data.report import REPORT_NAME, read_report
 
     try:
         report = read_report(folder)

@@ -106,7 +106,7 @@ def _check(where: str, info: StoreInfo, items: Mapping[str, Tensor], labels: Ten
     if labels.numel() == 0 or int(labels.min()) < 0 or int(labels.max()) >= classes:
         span = f"from {int(labels.min())} to {int(labels.max())}" if labels.numel() else "empty"
         raise RequestError(f"{where}: labels are {span}, {info.name} has classes 0 to {classes - 1}.")
-    counts = torch.bincount(labels.to(torch.int64), minlength=classes)
+    counts = torch.bincount(labels, minlength=classes)
     if int(counts.min()) != int(counts.max()):
         raise RequestError(
             f"{where}: classes have {int(counts.min())} to {int(counts.max())} items; a board compares sets with the "

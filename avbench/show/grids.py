@@ -20,7 +20,7 @@ _GAP_IN, _PANEL_GAP_IN, _EDGE_IN = 0.04, 0.16, 0.03
 _NAME_IN, _STAGE_IN, _TICKS_IN, _SCALE_IN, _TIME_IN = 0.78, 0.17, 0.52, 0.66, 0.22
 _MOST_COLUMNS = 12
 #: Outside these percentiles values are shown as the ends of the colour map.
-_PERCENTILES = (0.5, 99.5)
+PERCENTILES = (0.5, 99.5)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Look:
 def range_of(stages: Sequence[Stage], unit: str) -> Range:
     """A colour range that all stages share."""
     values = np.concatenate([images.ravel() for stage in stages for images in stage.images])
-    low, high = np.percentile(values, _PERCENTILES)
+    low, high = np.percentile(values, PERCENTILES)
     return Range(float(low), float(high) if high > low else float(low) + 1.0, unit)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from avbench.distilled import DistilledSet, LearnedSet
 from avbench.show.beginning import beginning
-from avbench.show.grids import Look, Stage, grid_figures, range_of
+from avbench.show.grids import PERCENTILES, Look, Stage, grid_figures, range_of
 from avbench.show.room import AbsentError, Room
 from avbench.show.scale import Array, axes_of, decibels, pixels, transform_of
 
@@ -94,7 +94,7 @@ def _hang_spectrograms(
     axes = axes_of(room.info, 3) if decoded else None
     look = Look(_ASPECT, range_of(stages, unit), axes, factor=1 if decoded else factor)
     how = "Centre frequencies of the mel bands" if transform_of(room.info) else "Bands as the dataset has them"
-    scale = f" One colour scale for all, from the {0.5}th to the {99.5}th percentile."
+    scale = f" One colour scale for all, from the {PERCENTILES[0]}th to the {PERCENTILES[1]}th percentile."
     caption = (
         f"{_items(room)}, with the normalisation undone. {how if decoded else 'Packed items have no common axes'}."
     )

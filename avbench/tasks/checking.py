@@ -11,7 +11,7 @@ from avbench.desk import TaskError
 from avbench.distilled import DistilledSet, LearnedSet, SelectedSet
 
 
-def _check_rows(found: SelectedSet, cell: Cell, train_labels: torch.Tensor) -> None:
+def _check_rows(found: SelectedSet, train_labels: torch.Tensor) -> None:
     """Hold a selection to what its labels say: one distinct row of the right class for each."""
     rows = found.rows.to("cpu", torch.int64)
     if len(rows) != len(found.labels):
@@ -47,7 +47,7 @@ def check_set(
         which = "each" if len(wanted_of) == classes else f"of classes {wanted_of.tolist()}"
         raise TaskError("check", f"the set has {counts} items a class, the budget is {cell.ipc} {which}.")
     if isinstance(found, SelectedSet):
-        _check_rows(found, cell, train_labels)
+        _check_rows(found, train_labels)
     if isinstance(found, LearnedSet):
         for name in cell.modality:
             given = tuple(found.items[name].shape) if name in found.items else None

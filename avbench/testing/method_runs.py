@@ -18,7 +18,7 @@ from avbench.method import Role
 from avbench.plugins import listing
 from avbench.prerequisite import Prerequisite
 from avbench.testing.bench import Scene
-from avbench.testing.registry import Check, Failure, NotChecked, raised, register, registered
+from avbench.testing.registry import Failure, NotChecked, raised, register, registered
 from avbench.testing.trials import Trial, at, tensors_of
 
 #: Differences that another order of summation may make in float64, as a share of the largest value.
@@ -70,7 +70,7 @@ def _told_elsewhere(trial: Trial) -> None:
     for about in registered("method"):
         if about.name in ("budget", "labels", "shapes", "finite", "saved-set"):
             try:
-                Check(about, trial).about.function(trial)
+                about.function(trial)
             except (Failure, TypeError):
                 raise NotChecked(f"the runner refuses its set: see the check {about.name!r}") from None
 

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 
 from avbench.cli import main
-from avbench.cli.data import REPORT_NAME
 from avbench.data.audit import Audit, Finding, audit
-from avbench.data.report import LostSample, Report
+from avbench.data.report import REPORT_NAME, LostSample, Report
 from avbench.data.store import Store, StoreInfo, StoreWriter, open_store
 
 INFO = StoreInfo(
