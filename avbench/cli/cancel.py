@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from avbench.cli.places import check_run_directory
+
 if TYPE_CHECKING:
     from avbench.runs import Announcement
 
@@ -23,11 +25,9 @@ def cancel(
     within_s: float = typer.Option(60.0, min=0.0, help="Seconds to wait until they have ended."),
 ) -> None:
     """End what is running there, in order: the same avbench run goes on later where it stopped."""
-    from avbench.errors import RequestError
     from avbench.evidence import Evidence
 
-    if not directory.is_dir():
-        raise RequestError(f"{directory} is not a run directory: give the folder of avbench run --out.")
+    check_run_directory(directory)
     evidence = Evidence(directory)
     evidence.look()
     open_runs = [run for run in evidence.announcements if run.ended_s is None]

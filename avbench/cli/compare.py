@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from avbench.cli.places import write_output
+
 FORMATS = ("md", "csv", "json")
 
 
@@ -55,19 +57,4 @@ def compare(
     compared = compare_grid(found, narrowed(found.blocks, given), [RunDirectory(place) for place in places])
     for note in compared.notes:
         print(f"note: {note}", file=sys.stderr)
-    _write(render_comparison(compared, format), output)
-
-
-def _write(text: str, output: Path | None) -> None:
-    from avbench.errors import RequestError
-    from avbench.results import write_atomically
-
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    if output.is_dir():
-        raise RequestError(f"--output {output} is a folder: give a file's name.")
-    try:
-        write_atomically(output, text)
-    except OSError as error:
-        raise RequestError(f"--output {output}: can't be written ({error.strerror}); choose another file.") from None
+    write_output(render_comparison(compared, format), output)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from avbench.cli.places import check_run_directory, write_output
+
 if TYPE_CHECKING:
     from avbench.report.board import Board
     from avbench.report.records import Archive
@@ -66,7 +68,7 @@ def leaderboard(
         text = _other_table(found, wanted, format, against or other, places)
     else:
         text = _boards(_built(found, places), wanted, format, group_by, standalone, output)
-    _write(text, output)
+    write_output(text, output)
 
 
 def _check(format: str, group_by: str, standalone: bool, other: str) -> None:
@@ -90,12 +92,10 @@ def _check(format: str, group_by: str, standalone: bool, other: str) -> None:
 
 def _open(directories: Sequence[Path]) -> list[Archive]:
     """The run directories; what in them can't be read is said on stderr."""
-    from avbench.errors import RequestError
     from avbench.report.records import Archive, left_out
 
     for directory in directories:
-        if not directory.is_dir():
-            raise RequestError(f"{directory} is not a run directory: give the folder of avbench run --out.")
+        check_run_directory(directory)
     archives = [Archive(directory) for directory in directories]
     _tell(left_out(archives))
     return archives
@@ -173,16 +173,3 @@ def _other_table(found: Sequence[Archive], wanted: Selection, format: str, which
             raise RequestError(f"no board of accuracies with a method under {places}: there is nothing to compare.")
         return render_fairness(wanted.lines(frame), format)
     return render_pairs(compare(boards, which, wanted), format)
-
-
-def _write(text: str, output: Path | None) -> None:
-    from avbench.errors import RequestError
-    from avbench.results import write_atomically
-
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        write_atomically(output, text)
-    except OSError as error:
-        raise RequestError(f"--output {output}: can't be written ({error.strerror}); choose another file.") from None

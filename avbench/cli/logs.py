@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from avbench.cli.places import check_run_directory
+
 if TYPE_CHECKING:
     from avbench.evidence import JobFolder
 
@@ -17,11 +19,9 @@ def logs(
     every: bool = typer.Option(False, "--all", help="All attempts of runs at the job, not the last one alone."),
 ) -> None:
     """Print the logs of jobs; of jobs on a cluster also what it wrote itself."""
-    from avbench.errors import RequestError
     from avbench.evidence import Evidence
 
-    if not out.is_dir():
-        raise RequestError(f"{out} is not a run directory: give the folder of avbench run --out.")
+    check_run_directory(out)
     evidence = Evidence(out)
     evidence.look()
     for found in _chosen(list(evidence.jobs.values()), job, out, every):

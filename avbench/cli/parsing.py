@@ -68,18 +68,19 @@ def variants(text: str, flag: str) -> tuple[Variant, ...]:
 
 def frame_space(text: str) -> FrameSpace:
     """What ``--frames`` says."""
-    for known in get_args(FrameSpace):
-        if text == known:
-            return cast(FrameSpace, known)
-    raise RequestError(f"--frames {text!r}: {nearest(text, get_args(FrameSpace))}")
+    return cast(FrameSpace, _one_of(get_args(FrameSpace), text, "--frames"))
 
 
 def audio_space(text: str) -> AudioSpace:
     """What ``--audio`` says."""
-    for known in get_args(AudioSpace):
-        if text == known:
-            return cast(AudioSpace, known)
-    raise RequestError(f"--audio {text!r}: {nearest(text, get_args(AudioSpace))}")
+    return cast(AudioSpace, _one_of(get_args(AudioSpace), text, "--audio"))
+
+
+def _one_of(known: Sequence[str], text: str, flag: str) -> str:
+    """A word that an option may have."""
+    if text not in known:
+        raise RequestError(f"{flag} {text!r}: {nearest(text, known)}")
+    return text
 
 
 def _is_number(text: str) -> bool:
@@ -120,9 +121,7 @@ def parse_modalities(text: str) -> tuple[str, ...]:
 
 def parse_precision(text: str, among: Sequence[str] = PRECISIONS) -> str:
     """A precision by name."""
-    if text not in among:
-        raise RequestError(f"--precision {text!r}: {nearest(text, among)}")
-    return text
+    return _one_of(among, text, "--precision")
 
 
 def single(variants: tuple[Variant, ...], flag: str) -> Variant | None:
@@ -134,8 +133,7 @@ def single(variants: tuple[Variant, ...], flag: str) -> Variant | None:
 
 def resolve_device(name: str) -> str:
     """``auto`` becomes the GPU where there is one."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise RequestError(f"--device {name!r}: {nearest(name, ('auto', 'cpu', 'cuda'))}")
+    _one_of(("auto", "cpu", "cuda"), name, "--device")
     if name == "cuda" and not torch.cuda.is_available():
         raise RequestError("--device cuda: torch sees no CUDA device here; use --device cpu, or look at the driver.")
     if name == "auto":

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from avbench.cli.places import check_run_directory
+
 if TYPE_CHECKING:
     from avbench.status import Observer, Status
 
@@ -38,15 +40,16 @@ def _check(directory: Path) -> None:
     """Refuse what is no run directory; an empty one may become one."""
     from avbench.errors import RequestError
 
-    advice = "give the folder of avbench run --out."
-    if not directory.is_dir():
-        raise RequestError(f"{directory} is not a run directory: {advice}")
+    check_run_directory(directory)
     try:
         names = [each.name for each in directory.iterdir() if not each.name.startswith(".")]
     except OSError as error:
         raise RequestError(f"{directory} can't be read ({error.strerror}): ask its owner.") from None
     if names and not set(names) & set(_PARTS):
-        raise RequestError(f"{directory} holds no results of avbench ({', '.join(sorted(names)[:3])}, …): {advice}")
+        raise RequestError(
+            f"{directory} holds no results of avbench ({', '.join(sorted(names)[:3])}, …): "
+            "give the folder of avbench run --out."
+        )
 
 
 def _watch(observer: Observer, directory: Path, every_s: float) -> Status:
