@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from avbench.jobs import Job, in_lock_step
-
-if TYPE_CHECKING:
-    from avbench.plan import Plan
+from avbench.runs import PlannedJob
 
 
 @dataclass
@@ -38,7 +36,7 @@ class _Pace:
 class Clock:
     """Estimates the time left from what has been timed: steps of running tasks, durations of finished ones."""
 
-    plan: Plan
+    jobs: Sequence[Job | PlannedJob]
     slots: int
     _pending: dict[str, str] = field(default_factory=dict)
     _paces: dict[str, _Pace] = field(default_factory=dict)
@@ -46,7 +44,7 @@ class Clock:
     _stepless: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._pending = {task.key: task.kind for job in self.plan.jobs for task in job.tasks}
+        self._pending = {task.key: task.kind for job in self.jobs for task in job.tasks}
         self.total = len(self._pending)
 
     def note(self, event: Mapping[str, Any]) -> None:
@@ -75,12 +73,12 @@ class Clock:
         means |= {kind: sum(values) / len(values) for kind, values in self._stepped.items()}
         if not self._paces and not means:
             return ""
-        jobs_s = [self._job_left_s(job, means) for job in self.plan.jobs]
+        jobs_s = [self._job_left_s(job, means) for job in self.jobs]
         unknown = any(kind not in means and key not in self._paces for key, kind in self._pending.items())
         left_s = max([sum(jobs_s) / self.slots, *jobs_s])
         return ("at least " if unknown else "about ") + _spell(left_s)
 
-    def _job_left_s(self, job: Job, means: Mapping[str, float]) -> float:
+    def _job_left_s(self, job: Job | PlannedJob, means: Mapping[str, float]) -> float:
         """Cells of one job distil in lock-step and end together; other tasks of a job are done in turn."""
         pending = [task.key for task in job.tasks if task.key in self._pending]
         known = [self._paces[key].left_s if key in self._paces else means.get(job.kind, 0.0) for key in pending]

@@ -89,7 +89,7 @@ def _columns() -> Progress:
 @contextmanager
 def watching(plan: Plan, slots: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A listener for the coordinator's events."""
-    clock = Clock(plan, slots)
+    clock = Clock(plan.jobs, slots)
     if not sys.stderr.isatty():
         yield Lines(clock)
         return

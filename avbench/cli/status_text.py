@@ -8,12 +8,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from shlex import join
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from avbench.status import STATES, RunStatus, Status, TaskStatus
-
-if TYPE_CHECKING:
-    from avbench.plan import Plan
 
 _LISTED = 20
 
@@ -55,8 +52,7 @@ def time_left(run: RunStatus) -> str:
     """An estimate for a run that goes on, as the run itself makes it; "" before anything was timed."""
     from avbench.cli.clock import Clock
 
-    # Of a plan the clock uses the jobs alone: their kinds, and the keys and kinds of their tasks.
-    clock = Clock(cast("Plan", run.announcement), run.announcement.slots)
+    clock = Clock(run.announcement.jobs, run.announcement.slots)
     for event in run.events:
         clock.note(event)
     return clock.left()

@@ -22,7 +22,7 @@ def job(kind: str, *keys: str) -> SimpleNamespace:
 
 
 def clock(*jobs: SimpleNamespace, slots: int = 1) -> Clock:
-    return Clock(cast(Any, SimpleNamespace(jobs=jobs)), slots)
+    return Clock(cast(Any, jobs), slots)
 
 
 def step(on: Clock, task: str, done: int, time: float, steps: int = 100) -> None:
