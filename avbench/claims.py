@@ -24,6 +24,7 @@ import os
 import platform
 import secrets
 import time
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -91,6 +92,21 @@ def _started(process: int) -> str:
     return "unknown"
 
 
+class Silence:
+    """Which distant things have fallen silent, told by this process's clock alone."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, tuple[int, float]] = {}
+
+    def lasts(self, what: Hashable, stamp: int) -> bool:
+        """Whether something has kept one stamp for so long that its process is taken for dead; ask again and again."""
+        before, since_s = self._seen.setdefault(what, (stamp, time.monotonic()))
+        if before != stamp:
+            self._seen[what] = (stamp, time.monotonic())
+            return False
+        return time.monotonic() - since_s > SILENT_S
+
+
 class Claims:
     """The claims of one run on the tasks of a run directory."""
 
@@ -98,8 +114,7 @@ class Claims:
         self._folder = root / "claims"
         self._own: dict[str, Path] = {}
         self._beaten = time.monotonic()
-        #: Claims of other machines: what was last seen of each, and when.
-        self._seen: dict[Path, tuple[int, float]] = {}
+        self._silence = Silence()
 
     def take(self, key: str, job: Path) -> bool:
         """Claim a task for the job in the folder ``job``; false while another run has it.
@@ -180,11 +195,7 @@ class Claims:
             touched = path.stat().st_mtime_ns
         except FileNotFoundError:
             return False  # just given up: the next look will find it free
-        before, since = self._seen.setdefault(path, (touched, time.monotonic()))
-        if before != touched:
-            self._seen[path] = (touched, time.monotonic())
-            return False
-        return time.monotonic() - since > SILENT_S
+        return self._silence.lasts(path, touched)
 
 
 def _make_exclusively(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from avbench.claims import Claims, ProcessId, look_afresh
 from avbench.desk import describe_task
 from avbench.environment import environment
+from avbench.events import ENDS, fresh_lines, phase_after, read_event
 from avbench.executors.base import Ended, Executor
 from avbench.hooks import Hooks
 from avbench.jobs import DistilTask, Engine, EvaluateTask, Job, PrerequisiteTask, ShardTask, Task, task_to_json
@@ -212,17 +213,13 @@ class Coordinator:
     def _follow(self) -> None:
         """Pass on what the workers have written since the last look."""
         for active in self._active.values():
-            with active.events.open("rb") as file:
-                file.seek(active.read_bytes)
-                fresh = file.read()
-            whole = fresh[: fresh.rfind(b"\n") + 1]  # a last line may still be in the making
-            active.read_bytes += len(whole)
-            for line in whole.splitlines():
-                event = _event(line)
+            lines, active.read_bytes = fresh_lines(active.events, active.read_bytes)
+            for line in lines:
+                event = read_event(line)
                 if event is not None and event["event"] == "hook":
                     self.hooks.report(event["hook"], f"{event['reason']} in a worker")
                 elif event is not None:
-                    active.phases[event["task"]] = _phase(event)
+                    active.phases[event["task"]] = phase_after(event)
                     self._note(event)
 
     def _note(self, event: Mapping[str, Any]) -> None:
@@ -235,7 +232,7 @@ class Coordinator:
             self.outcome.failed[task.key] = Mishap(task.title, event["reason"])
         elif event["event"] == "stranded":
             self.outcome.stranded[task.key] = Mishap(task.title, event["reason"])
-        if event["event"] in ("done", "failed", "stranded"):
+        if event["event"] in ENDS:
             self._unsettled.discard(task.key)
             self._claims.release(task.key)
             self._tell_hooks(task, event["event"])
@@ -291,23 +288,3 @@ class Coordinator:
             return task.key
         set_hash = self.directory.set_hash(task.cell.key, task.snapshot)
         return task.record_key(set_hash) if set_hash else None
-
-
-def _phase(event: Mapping[str, Any]) -> str:
-    """Where in its work an event leaves a task."""
-    if event["event"] == "step":
-        return f"step {event['done']}"
-    return str(event["phase"]) if event["event"] == "phase" else str(event.get("kind", ""))
-
-
-def _event(line: bytes) -> dict[str, Any] | None:
-    """A line of a worker's events; ``None`` where it is not whole, as after a full disk: the record decides then."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    needed = {"step": {"time", "done", "steps", "step_s"}, "failed": {"reason"}, "stranded": {"reason"}}
-    needed |= {"phase": {"phase"}, "hook": {"hook", "reason"}}
-    if not isinstance(found, dict) or not {"event", "task"} <= found.keys():
-        return None
-    return found if needed.get(str(found["event"]), set()) <= found.keys() else None

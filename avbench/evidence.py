@@ -6,19 +6,18 @@ Files that are half-written, damaged or just removed are passed over or named; w
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avbench.claims import SILENT_S, ProcessId
+from avbench.claims import ProcessId, Silence
+from avbench.events import ENDS, fresh_lines
 from avbench.jobs import Task, task_from_json
 from avbench.results import RunDirectory, Unreadable, read_record
 from avbench.runs import Announcement, read_announcement
 
 KINDS = ("prerequisite", "shard", "distil", "evaluate")
-_ENDS = ("done", "failed", "stranded")
 
 
 @dataclass
@@ -44,7 +43,7 @@ class Heard:
             self.steps = [self.steps[0] if self.steps else event, event]
         elif kind == "phase":
             self.phase = str(event["phase"])
-        elif kind in _ENDS:
+        elif kind in ENDS:
             self.end, self.reason = kind, str(event.get("reason", ""))
 
 
@@ -60,14 +59,10 @@ class JobFolder:
     def listen(self) -> None:
         """Read what the worker has written since the last time, up to the last whole line."""
         try:
-            with (self.path / "events.jsonl").open("rb") as file:
-                file.seek(self.read_bytes)
-                fresh = file.read()
+            lines, self.read_bytes = fresh_lines(self.path / "events.jsonl", self.read_bytes)
         except OSError:
             return
-        whole = fresh[: fresh.rfind(b"\n") + 1]
-        self.read_bytes += len(whole)
-        for line in whole.splitlines():
+        for line in lines:
             try:
                 event = json.loads(line)
                 if event["task"] in self.tasks:
@@ -97,21 +92,13 @@ class Evidence:
         self.announcements: list[Announcement] = []
         self.damaged: list[Path] = []
         self._read: dict[Path, tuple[tuple[int, int], dict[str, Any] | Unreadable | None]] = {}
-        self._seen: dict[Any, tuple[int, float]] = {}
+        self.silence = Silence()
 
     def look(self) -> None:
         """Read what has changed. Claims first: a task that is settled meanwhile then has its record."""
         self._read_claims()
         self._read_jobs()
         self._read_records()
-
-    def silent(self, what: Any, stamp: int) -> bool:
-        """Whether something distant has kept one stamp for so long that another run would take it for dead."""
-        before, since_s = self._seen.setdefault(what, (stamp, time.monotonic()))
-        if before != stamp:
-            self._seen[what] = (stamp, time.monotonic())
-            return False
-        return time.monotonic() - since_s > SILENT_S
 
     def _read_claims(self) -> None:
         latest: dict[str, tuple[int, Path]] = {}
@@ -132,7 +119,7 @@ class Evidence:
             process, job = None, ""
         if process is not None and process.here:
             return Claim(process, job, process.alive)
-        return Claim(process, job, False if self.silent(path, stamp) else None)
+        return Claim(process, job, False if self.silence.lasts(path, stamp) else None)
 
     def _read_jobs(self) -> None:
         found, announcements, self.damaged = dict[str, JobFolder](), list[Announcement](), []

@@ -113,7 +113,7 @@ class Observer:
         claims = [claim for claim in self.evidence.claims.values() if claim.process == run.process]
         if any(claim.lives is not False for claim in claims):
             return "can't be checked"
-        return "silent" if claims or self.evidence.silent(run.attempt, 0) else "can't be checked"
+        return "silent" if claims or self.evidence.silence.lasts(run.attempt, 0) else "can't be checked"
 
     def _run(self, run: Announcement, state: RunState, tasks: Mapping[str, TaskStatus]) -> RunStatus:
         mine = {task.key for task in run.tasks}

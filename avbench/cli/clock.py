@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from avbench.events import ENDS
 from avbench.jobs import Job, in_lock_step
 from avbench.runs import PlannedJob
 
@@ -54,7 +55,7 @@ class Clock:
             done, now = event["done"], event["time"]
             pace = self._paces.setdefault(key, _Pace(done, now, event["step_s"], done, event["steps"], now))
             pace.done, pace.steps, pace.time = done, event["steps"], now
-        elif event["event"] in ("done", "failed", "stranded"):
+        elif event["event"] in ENDS:
             kind, pace_or_none = self._pending.pop(key, None), self._paces.pop(key, None)
             if kind is None or event["event"] != "done":
                 return

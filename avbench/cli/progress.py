@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from avbench.cli.clock import Clock
+from avbench.events import ENDS
 from avbench.plan import Plan
 
 _LINE_EVERY_S = 10.0
@@ -28,7 +29,7 @@ class Lines:
     def __call__(self, event: Mapping[str, Any]) -> None:
         self.clock.note(event)
         kind = event["event"]
-        if kind in ("done", "failed", "stranded"):
+        if kind in ENDS:
             reason = f": {event['reason']}" if kind != "done" else ""
             self._say(f"{kind}: {event['title']}{reason}")
         elif kind == "held":

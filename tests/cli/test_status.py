@@ -19,7 +19,7 @@ from conftest import Small
 from packages import avbench
 from test_coordinator import run
 
-from avbench import evidence
+from avbench import claims
 from avbench.cli.status_text import time_left, to_json, to_text
 from avbench.status import Observer, Status
 
@@ -209,7 +209,7 @@ def test_a_run_on_another_host_is_said_to_be_out_of_reach(distant: Path) -> None
 
 
 def test_a_distant_run_that_falls_silent_is_taken_for_dead(distant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "SILENT_S", 0.2)
+    monkeypatch.setattr(claims, "SILENT_S", 0.2)
     observer = Observer(distant)
     (claim,) = distant.glob("claims/*")
     for beat in range(3):  # touched: it lives, whatever its clock says
