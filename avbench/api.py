@@ -16,7 +16,8 @@ from avbench.data.clips import (
     sha256_of,
 )
 from avbench.data.samples import Samples, TensorSamples, TestSet, TrainSet, ValSet
-from avbench.data.store import SPLITS, Store, StoreInfo, StoreWriter, open_store
+from avbench.data.store import SPLITS, Store, StoreInfo, open_store
+from avbench.data.store_writer import StoreWriter
 from avbench.data.windows import Loss
 from avbench.dataset import Dataset, NoOptions, PrepareContext
 from avbench.distill.augment import Augmentation, Transform

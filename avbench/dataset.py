@@ -55,7 +55,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def prepare(self, context: PrepareContext) -> Store:
-        """Write the store with a :class:`avbench.data.store.StoreWriter` and return it opened.
+        """Write the store with a :class:`avbench.api.StoreWriter` and return it opened.
 
         Raises:
             RequestError: the source is absent or is not what this dataset reads.

@@ -13,7 +13,8 @@ from avbench.data.clips import ClipOptions, Plan, carve, known_labels, only_clas
 from avbench.data.pool import decode_all
 from avbench.data.report import REPORT_NAME, LostSample, Report
 from avbench.data.shards import Done, Journal, Recipe, Stretch, Task, read_samples, shard_path, task_for
-from avbench.data.store import SPLITS, Store, StoreInfo, StoreWriter
+from avbench.data.store import SPLITS, Store, StoreInfo
+from avbench.data.store_writer import StoreWriter
 from avbench.data.video import ClipFormat
 from avbench.data.windows import Loss
 from avbench.dataset import PrepareContext

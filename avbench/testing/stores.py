@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from avbench.data.store import Store, StoreInfo, StoreWriter
+from avbench.data.store import Store, StoreInfo
+from avbench.data.store_writer import StoreWriter
 
 #: Grey square frames and classes of uneven size.
 PLAIN = "plain"

@@ -35,7 +35,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from avbench.data.samples import TensorSamples, TestSet
-from avbench.data.store import Store, StoreInfo, StoreWriter
+from avbench.data.store import Store, StoreInfo
+from avbench.data.store_writer import StoreWriter
 from avbench.dataset import NoOptions
 from avbench.distill.augment import Augmentation
 from avbench.nets.convnet import ConvNetArchitecture, ConvNetConfig

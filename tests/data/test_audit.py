@@ -19,7 +19,8 @@ import pytest
 from avbench.cli import main
 from avbench.data.audit import Audit, Finding, audit
 from avbench.data.report import REPORT_NAME, LostSample, Report
-from avbench.data.store import Store, StoreInfo, StoreWriter, open_store
+from avbench.data.store import Store, StoreInfo, open_store
+from avbench.data.store_writer import StoreWriter
 
 INFO = StoreInfo(
     name="heard",

@@ -116,7 +116,7 @@ def test_a_store_without_room_is_refused_in_words_and_leaves_nothing(tmp_path: P
 
 
 def test_a_writer_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
-    from avbench.data.store import StoreWriter
+    from avbench.data.store_writer import StoreWriter
     from avbench.testing.stores import describe
 
     writer = StoreWriter(tmp_path, describe(PLAIN))
@@ -126,7 +126,7 @@ def test_a_writer_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_child_does_not_take_away_what_its_parent_is_building(tmp_path: Path) -> None:
-    from avbench.data.store import StoreWriter
+    from avbench.data.store_writer import StoreWriter
     from avbench.testing.stores import describe
 
     writer = StoreWriter(tmp_path, describe(PLAIN))

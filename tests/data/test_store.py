@@ -15,12 +15,12 @@ from avbench.data.store import (
     STORE_FORMAT,
     Store,
     StoreInfo,
-    StoreWriter,
     available,
     class_offsets,
     open_store,
     read_info,
 )
+from avbench.data.store_writer import StoreWriter
 from avbench.errors import RequestError, StoreError
 
 INFO = StoreInfo(
