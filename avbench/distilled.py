@@ -286,10 +286,11 @@ def load(path: str | Path) -> DistilledSet:
 def _assemble(about: Mapping[str, Any], tensors: dict[str, Tensor], folder: Path) -> DistilledSet:
     try:
         info = StoreInfo.from_json(about["dataset_info"])
-        labels = tensors.pop("labels").to(torch.int64)
+        labels = _whole_numbers("labels", tensors.pop("labels"), folder)
         modality, notes = about["modality"], tuple(about["notes"])
         if about["kind"] == SelectedSet.kind:
-            return SelectedSet(info, modality, labels, tensors["rows"].to(torch.int64), notes=notes)
+            rows = _whole_numbers("rows", tensors["rows"], folder)
+            return SelectedSet(info, modality, labels, rows, notes=notes)
         if set(tensors) != set(modality):
             raise RequestError(f"{folder}: tensors {sorted(tensors)} for modality {modality!r}.")
         step_size = about.get("step_size")
@@ -298,3 +299,9 @@ def _assemble(about: Mapping[str, Any], tensors: dict[str, Tensor], folder: Path
         return LearnedSet(info, modality, labels, tensors, about["factor"], step_size, notes=notes)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise RequestError(f"{folder}: the description lacks or garbles {error}.") from None
+
+
+def _whole_numbers(name: str, tensor: Tensor, folder: Path) -> Tensor:
+    if tensor.is_floating_point() or tensor.is_complex():
+        raise RequestError(f"{folder}: the {name} are of type {str(tensor.dtype)[6:]}, expected whole numbers.")
+    return tensor.to(torch.int64)

@@ -101,6 +101,19 @@ def test_the_hash_of_a_selection_changes_with_a_row(small) -> None:
     assert replace(one, rows=torch.tensor([8, 9, 21, 34])).content_hash != one.content_hash
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+@pytest.mark.parametrize(("kind", "name"), [("learned", "labels"), ("selected", "labels"), ("selected", "rows")])
+def test_labels_and_rows_of_no_whole_numbers_are_refused(
+    small, tmp_path: Path, kind: str, name: str, dtype: torch.dtype
+) -> None:
+    KINDS[kind](small).save(tmp_path)
+    path = tmp_path / "distilled.safetensors"
+    tensors = load_file(path)
+    save_file({**tensors, name: tensors[name].to(dtype)}, path)  # the same numbers: their content's hash would hold
+    with pytest.raises(RequestError, match=f"the {name} are of type .*, expected whole numbers"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_altered_tensor_is_refused(small, tmp_path: Path, kind: str) -> None:
     KINDS[kind](small).save(tmp_path)
