@@ -132,7 +132,7 @@ def test_numbers_come_back_from_csv_and_json_to_the_last_bit(grid: Grid) -> None
             grid.add(method, seed, draw.uniform(size=3).tolist(), planned=3, more=more)
     grid.add("whole", 0, [1 / 3], ipc=0, planned=3)
     (board,) = grid.boards()
-    from_csv = pd.read_csv(io.StringIO(render([board], "csv")), float_precision="round_trip")
+    from_csv = pd.read_csv(io.StringIO(render([board], "csv")), dtype=str)  # its own reader of numbers may round
     from_json = pd.DataFrame(json.loads(render([board], "json"))[0]["rows"])
     numbers = board.rows.select_dtypes("number").columns
     assert {"av_mean", "av_std", "duration_s", "delta", "score", "ci95", "rank"} <= set(numbers)
