@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avbench.api import SPLITS, RequestError, nearest, sha256_of
-from avbench_datasets import _pt
+from avbench_datasets import _memory
 
 #: What a key may be called; the first name is the one that messages use.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -169,7 +169,7 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 def _check_memory(path: Path, declared_bytes: list[int]) -> None:
     """Refuse an archive that unpacks to more than memory holds; no reader takes more from it than it declares."""
-    available = _pt._available_bytes()
+    available = _memory.available_bytes()
     if available is not None and sum(declared_bytes) > available:
         found = f"unpacks to {sum(declared_bytes) / 1e9:.1f} GB, {available / 1e9:.1f} GB of memory are available"
         raise fail(path, found, "check where it is from, or prepare it on a larger machine")

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from avbench.api import RequestError
+from avbench_datasets import _memory
 
 _ZIP = b"PK\x03\x04"
 #: What stands at the beginning of a file that is no data at all, and what to do about it.
@@ -133,22 +134,12 @@ def _check_stored(path: Path) -> None:
 def _check_memory(path: Path, say: Callable[[str], None]) -> None:
     size_bytes = path.stat().st_size
     need = f"{size_bytes / 1e9:.1f} GB of memory"
-    available = _available_bytes()
+    available = _memory.available_bytes()
     if available is not None and size_bytes > available:
         rewrite = f"torch.save(torch.load({path.name!r}, weights_only=True), 'new.pt')"
         found = f"is in torch's old format, which takes {need}, and {available / 1e9:.1f} GB are available"
         raise fail(path, found, f"write it anew on a larger machine: {rewrite}")
     say(f"{path.name} is in torch's old format: reading it whole takes {need}")
-
-
-def _available_bytes() -> int | None:
-    """Memory that could still be taken; ``None`` where the system does not tell."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        return None
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
 
 
 def _unsafe(path: Path, reason: str) -> RequestError:

@@ -15,7 +15,7 @@ import torch
 from releases import FRAME, LABELS, TEST_LABELS, prepare, samples, save, split_file, write_release
 
 from avbench.api import RequestError
-from avbench_datasets import _pt
+from avbench_datasets import _memory
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_torch_s_old_format_is_read_whole_with_its_memory_said_first(
     assert old.info.fingerprint == new.info.fingerprint
     assert any("old format: reading it whole takes 0.0 GB of memory" in text for text in said)
     assert any("torch's old format" in note for note in old.info.notes)
-    monkeypatch.setattr(_pt, "_available_bytes", lambda: 1000)
+    monkeypatch.setattr(_memory, "available_bytes", lambda: 1000)
     with pytest.raises(RequestError, match="write it anew on a larger machine"):
         prepare(release)
 

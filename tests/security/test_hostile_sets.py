@@ -246,7 +246,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(
     path = npz_file(tmp_path / "bomb.npz", {"labels": bomb, "label": bomb})
     del bomb
     assert path.stat().st_size < MIB
-    for where in ("avbench.formats.plain.available_bytes", "avbench_datasets._pt._available_bytes"):
+    for where in ("avbench.formats.plain.available_bytes", "avbench_datasets._memory.available_bytes"):
         monkeypatch.setattr(where, lambda: 50 * MIB)
     with memory_below(16 * MIB), pytest.raises(RequestError, match=r"unpacks to 0\.1 GB"):
         read(path, info)
