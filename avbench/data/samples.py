@@ -25,6 +25,19 @@ _RESIDENT_SHARE = 0.4
 _LOADED_AT_ONCE = 256
 
 
+def batches(order: Rows, size: int, per_sample: bool) -> list[Rows]:
+    """Cut an order of training samples into batches of ``size``, the last one shorter where it must.
+
+    Args:
+        per_sample: whether the network treats each sample by itself. Batch norm does not, and has no variance for a
+            leftover batch of one: it joins the batch before it.
+    """
+    cuts = list(range(size, len(order), size))
+    if cuts and len(order) - cuts[-1] == 1 and not per_sample:
+        cuts.pop()
+    return np.split(order, cuts)
+
+
 class Samples(ABC):
     """Labelled samples that can be gathered by row."""
 

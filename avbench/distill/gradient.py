@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avbench.data.samples import Rows
+from avbench.data.samples import Rows, batches
 from avbench.distill.augment import Augmentation, Transform
 from avbench.distill.factor import decode
 from avbench.method import Context
@@ -161,11 +161,7 @@ class SyntheticTraining:
         return cells[torch.arange(len(index), device=items.device), index % self.factor**2]
 
     def _batches(self, order: Rows) -> list[Rows]:
-        cuts = list(range(self.batch, len(order), self.batch))
-        # Batch norm has no variance for a leftover batch of one: it joins the batch before it.
-        if cuts and len(order) - cuts[-1] == 1 and not self.network.per_sample:
-            cuts.pop()
-        return np.split(order, cuts)
+        return batches(order, self.batch, self.network.per_sample)
 
 
 @dataclass(frozen=True)

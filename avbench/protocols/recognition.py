@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from avbench.data.samples import Rows, Samples
+from avbench.data.samples import Rows, Samples, batches
 from avbench.data.store import StoreInfo
 from avbench.distill.augment import Augmentation
 from avbench.errors import RequestError
@@ -124,17 +124,10 @@ class Training(Product):
         self.network.train(True)
         rng = self._streams(f"evaluation epoch of network {self._index}", step=k)
         total = 0.0
-        for rows in self._batches(rng):
+        order = rng.permutation(len(self.samples))
+        for rows in batches(order, self.config.batch, self.network.per_sample):
             total += self._update(rows, rng) * len(rows)
         return {"loss": total / len(self.samples)}
-
-    def _batches(self, rng: np.random.Generator) -> list[Rows]:
-        order = rng.permutation(len(self.samples))
-        cuts = list(range(self.config.batch, len(order), self.config.batch))
-        # Batch norm has no variance for a leftover batch of one: it joins the batch before it.
-        if cuts and len(order) - cuts[-1] == 1 and not self.network.per_sample:
-            cuts.pop()
-        return np.split(order, cuts)
 
     def _update(self, rows: Rows, rng: np.random.Generator) -> float:
         batch = self.samples.batch(rows, "".join(self.network.encoders))  # a (B, 1, mels, frames), v (B, C, H, W)

@@ -30,12 +30,12 @@ from avbench.api import (
     State,
     SyntheticItems,
     SyntheticTraining,
-    check_fits,
     initial_items,
     option,
     required_for,
     sourced,
 )
+from avbench_methods._items import check_items
 
 #: (outer, inner) by IPC (DC's code). Between and beyond the published IPCs the nearest lower one holds.
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -161,10 +161,7 @@ class DatasetCondensation(Method):
 
     @classmethod
     def check(cls, config: DCConfig, setting: Setting) -> None:
-        if config.init == "noise" and config.factor > 1:
-            raise RequestError(f"init = noise fills whole items: factor = {config.factor} has nothing to pack.")
-        for name in setting.modality:
-            check_fits(config.factor, setting.dataset.shape(name))
+        check_items(config.init, config.factor, setting)
         smallest = min(setting.dataset.counts["train"])
         if config.init != "noise" and setting.ipc > smallest:
             # Items that start alike get the same gradients, so they would stay alike for ever.

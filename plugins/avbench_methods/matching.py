@@ -14,15 +14,14 @@ from avbench.api import (
     Method,
     Prerequisite,
     RealSide,
-    RequestError,
     Setting,
     State,
     SyntheticItems,
-    check_fits,
     initial_items,
     option,
     required_for,
 )
+from avbench_methods._items import check_items
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,7 @@ class MatchingMethod(Method):
 
     @classmethod
     def check(cls, config: MatchingConfig, setting: Setting) -> None:
-        if config.init == "noise" and config.factor > 1:
-            raise RequestError(f"init = noise fills whole items: factor = {config.factor} has nothing to pack.")
-        for name in setting.modality:
-            check_fits(config.factor, setting.dataset.shape(name))
+        check_items(config.init, config.factor, setting)
 
     @property
     def steps(self) -> int:

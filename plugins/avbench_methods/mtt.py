@@ -26,14 +26,12 @@ from avbench.api import (
     LearnedSet,
     Method,
     Prerequisite,
-    RequestError,
     Setting,
     Sourced,
     State,
     StepSize,
     Student,
     SyntheticItems,
-    check_fits,
     initial_items,
     inner_steps,
     match_trajectory,
@@ -41,6 +39,7 @@ from avbench.api import (
     required_for,
     sourced,
 )
+from avbench_methods._items import check_items
 from avbench_methods.experts import Expert, segment
 
 #: The dataset whose rows of Table 9 stand for every dataset that is not in it: the one that AVDD tunes on.
@@ -205,10 +204,7 @@ class TrajectoryMatching(Method):
 
     @classmethod
     def check(cls, config: MTTConfig, setting: Setting) -> None:
-        if config.init == "noise" and config.factor > 1:
-            raise RequestError(f"init = noise fills whole items: factor = {config.factor} has nothing to pack.")
-        for name in setting.modality:
-            check_fits(config.factor, setting.dataset.shape(name))
+        check_items(config.init, config.factor, setting)
 
     @classmethod
     def defaults(cls, setting: Setting) -> Mapping[str, Sourced[Any]]:
