@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from avbench.data.samples import Samples, TensorSamples, TrainSet
+from avbench.data.samples import Batch, ChosenRows, Rows, Samples, TensorSamples, TrainSet
 from avbench.data.store import StoreInfo, open_store
 from avbench.distill.factor import decode, decode_rows
 from avbench.errors import RequestError
@@ -34,7 +34,7 @@ FORMAT = 1
 #: Beyond this the samples of packed items are decoded as they are asked for.
 _DECODE_AT_ONCE_BYTES = 1 << 30
 #: A learned step size is stored to train on: one float32.
-_STEP_SIZE_BYTES = 4
+STEP_SIZE_BYTES = 4
 _JSON, _TENSORS = "distilled.json", "distilled.safetensors"
 #: What a damaged or hostile pair of files makes their readers raise; KeyError: a dtype that PyTorch lacks.
 _UNREADABLE = (OSError, ValueError, RecursionError, KeyError, AttributeError, MemoryError, SafetensorError)
@@ -163,7 +163,7 @@ class LearnedSet(DistilledSet):
 
     def storage_bytes(self) -> int:
         tensors = sum(t.numel() * t.element_size() for t in self.tensors().values())
-        return tensors + _STEP_SIZE_BYTES * len(self.step_size or {})
+        return tensors + STEP_SIZE_BYTES * len(self.step_size or {})
 
     def samples(self, train: TrainSet) -> Samples:
         return self._decoded(train.device, train.dtype, decoded=True)
@@ -208,7 +208,7 @@ class SelectedSet(DistilledSet):
                 f"this set refers to rows of dataset {self.dataset.name!r} with fingerprint "
                 f"{self.dataset.fingerprint[:12]}, the store at hand has {train.info.fingerprint[:12]}."
             )
-        return _Rows(train, self.rows.numpy().astype(np.int64))
+        return ChosenRows(train, self.rows.numpy().astype(np.int64))
 
 
 class _Packed(TensorSamples):
@@ -218,23 +218,12 @@ class _Packed(TensorSamples):
         super().__init__(items, labels)
         self._factor = factor
 
-    def batch(self, rows: np.ndarray[Any, np.dtype[np.int64]], modality: str) -> dict[str, Tensor]:
+    def batch(self, rows: Rows, modality: str) -> Batch:
         chosen = torch.from_numpy(rows)
         return {
             name: decode_rows(self.tensors[name], self._factor, chosen.to(self.tensors[name].device))
             for name in modality
         }
-
-
-class _Rows(Samples):
-    """Some rows of the training split, read on demand."""
-
-    def __init__(self, train: TrainSet, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
-        self._train, self._rows = train, rows
-        self.labels = train.labels[torch.from_numpy(rows)]
-
-    def batch(self, rows: np.ndarray[Any, np.dtype[np.int64]], modality: str) -> dict[str, Tensor]:
-        return self._train.batch(self._rows[rows], modality)
 
 
 class _AsTorch(TorchDataset[tuple[dict[str, Tensor], int]]):

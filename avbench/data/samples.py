@@ -167,3 +167,14 @@ class TensorSamples(Samples):
     def batch(self, rows: Rows, modality: str) -> Batch:
         index = torch.from_numpy(rows)
         return {name: self.tensors[name][index.to(self.tensors[name].device)] for name in modality}
+
+
+class ChosenRows(Samples):
+    """Some rows of the training split, read on demand: a selected distilled set."""
+
+    def __init__(self, train: TrainSet, rows: Rows) -> None:
+        self._train, self._rows = train, rows
+        self.labels = train.labels[torch.from_numpy(rows)]
+
+    def batch(self, rows: Rows, modality: str) -> Batch:
+        return self._train.batch(self._rows[rows], modality)

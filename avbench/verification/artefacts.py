@@ -11,7 +11,7 @@ import torch
 
 from avbench.data.description import check_description
 from avbench.data.store import SPLITS, StoreInfo, class_offsets
-from avbench.distilled import DistilledSet, LearnedSet, SelectedSet, load
+from avbench.distilled import STEP_SIZE_BYTES, DistilledSet, LearnedSet, SelectedSet, load
 from avbench.errors import RequestError
 from avbench.storage import learned_bytes, selected_bytes
 from avbench.verification.files import TENSORS, is_submission, read_json
@@ -110,7 +110,7 @@ class _Check:
         items = record["ipc"] * len(info.classes) if record["ipc"] else info.size("train")
         own = {"learned": learned_bytes, "selected": selected_bytes}
         one = own[kind](info, record["modality"], 1) // len(info.classes) if kind in own else 0
-        steps = 4 * len(self.about.get("step_size") or {})
+        steps = STEP_SIZE_BYTES * len(self.about.get("step_size") or {})
         return {"kind": kind, "items": items, "storage_bytes": one * items + steps}
 
     def _arithmetic(self, expected: Mapping[str, Any]) -> None:
