@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import FUZZED, JSON, MIB, NAMES, damaged, memory_below, places, vary, with_junk
+from hostile import FUZZED, JSON, MIB, NAMES, damaged, memory_below, places, value_at, vary, with_junk
 from hypothesis import strategies as st
 
 from avbench.errors import AvbenchError, RequestError
@@ -157,6 +157,24 @@ def test_whatever_a_record_says_it_is_verified_or_found_wrong(pattern: str, dept
 
     vary(depth, 25, st.tuples(ways, JSON | st.sampled_from([1 << 62, -1, 1e308, [[]], "../../x"])), body)
     assert not check_integrity(copy.root).findings.problems
+
+
+@pytest.mark.parametrize("pattern", ["distil/*/record.json", "evaluate/*/record.json", "distil/*/distilled.json"])
+def test_what_a_record_counts_takes_no_memory(pattern: str, copy: Any) -> None:
+    """Fifty million seeds, networks or items: enough to be seen, too few to take the machine's memory."""
+    path = sorted(copy.root.glob(pattern))[0]
+    original = path.read_text(encoding="utf-8")
+    record = json.loads(original)
+    numbers = [way for way in places(record) if type(value_at(record, way)) is int and way[0] != "environment"]
+    assert ("planned_seeds",) in numbers or "record" not in pattern
+    try:
+        with memory_below(64 * MIB):
+            for way in numbers:
+                path.write_text(json.dumps(with_junk(record, way, 50_000_000)), encoding="utf-8")
+                found = check_integrity(copy.root).findings.problems
+                assert found or "distil" not in pattern or way[-1] not in ("planned_seeds", "ipc")
+    finally:
+        path.write_text(original, encoding="utf-8")
 
 
 def test_a_record_that_is_a_pipe_or_endless_is_not_waited_for(tmp_path: Path) -> None:
