@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 import tarfile
 from collections.abc import Callable
@@ -155,6 +156,28 @@ def test_whatever_a_record_says_it_is_verified_or_found_wrong(pattern: str, dept
 
     vary(depth, 25, st.tuples(ways, JSON | st.sampled_from([1 << 62, -1, 1e308, [[]], "../../x"])), body)
     assert not check_integrity(copy.root).findings.problems
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "said"),
+    [
+        ("distil", "planned_seeds", 1 << 62, r"seeds \[.*\] and \d+ more of 4611686018427387904 planned are missing"),
+        ("evaluate", "planned_networks", 1 << 62, "planned were 0 to 4611686018427387903"),
+        ("distil", "prerequisites", {"features": [1]}, r"prerequisites\.features is"),
+    ],
+)
+def test_what_a_record_claims_is_not_counted_out_in_memory(
+    kind: str, name: str, value: Any, said: str, copy: Any
+) -> None:
+    path = sorted(copy.root.glob(f"{kind}/*/record.json"))[0]
+    original = path.read_text(encoding="utf-8")
+    path.write_text(json.dumps({**json.loads(original), name: value}), encoding="utf-8")
+    try:
+        with memory_below(64 * MIB):
+            problems = check_integrity(copy.root).findings.problems
+    finally:
+        path.write_text(original, encoding="utf-8")
+    assert [each for each in problems if re.search(said, each.text)]
 
 
 def test_a_record_that_is_a_pipe_or_endless_is_not_waited_for(tmp_path: Path) -> None:
