@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import venv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -66,3 +67,14 @@ def avbench(
         stdin=subprocess.DEVNULL,
         timeout=timeout_s,
     )
+
+
+def fresh_environment(folder: Path) -> str:
+    """The interpreter of a new virtual environment, with the packages of this one by a ``.pth`` file."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site,) = folder.glob("lib/*/site-packages")
+    paths = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    # Of an editable installation the .pth files count, which a plain path would not have read.
+    lines = [f"import site; site.addsitedir({path!r})" for path in paths]
+    (site / "packages.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(folder / "bin" / "python")

@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import venv
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from packages import avbench
+from packages import avbench, fresh_environment
 
 from avbench.grammar import parse_variants
 from avbench.jobs import Engine, Job, task_to_json
@@ -103,17 +102,6 @@ def run_worker(
 def reference(small: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("reference")
     return work_through(small, folder / "runs", Engine(), folder)
-
-
-def fresh_environment(folder: Path) -> str:
-    """The interpreter of a new virtual environment, with the packages of this one by a ``.pth`` file."""
-    venv.create(folder, with_pip=False, symlinks=True)
-    (site,) = folder.glob("lib/*/site-packages")
-    paths = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    # Of an editable installation the .pth files count, which a plain path would not have read.
-    lines = [f"import site; site.addsitedir({path!r})" for path in paths]
-    (site / "packages.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return str(folder / "bin" / "python")
 
 
 def test_the_environment_changes_no_bit(small: Any, tmp_path: Path, reference: dict[str, Any]) -> None:

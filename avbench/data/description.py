@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from avbench.errors import RequestError
+from avbench.names import is_device
 
 if TYPE_CHECKING:
     from avbench.data.store import StoreInfo
-
-#: Names that no folder can have on Windows.
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(10))}
 
 
 def check_description(info: StoreInfo, splits: tuple[str, ...]) -> None:
@@ -61,7 +59,7 @@ def check_name(name: str) -> None:
     Raises:
         RequestError: signs that mean something in a path, or the name of a device of Windows.
     """
-    if name.partition(".")[0].lower() in _DEVICES:
+    if is_device(name):
         raise RequestError(f"dataset name {name!r}: on Windows this is a device; use another name.")
     allowed = name and name[0].isalnum() and all(ch.isalnum() or ch in "-_." for ch in name)
     if not (allowed and name.isascii() and len(name) <= 64):

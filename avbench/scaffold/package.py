@@ -20,6 +20,7 @@ from string import Template
 
 from avbench import __version__
 from avbench.errors import RequestError, nearest
+from avbench.names import is_device
 from avbench.plugins import listing
 
 #: The kinds that have templates; the others are shown by example in docs/plugins/kinds.md.
@@ -71,6 +72,8 @@ class NewPlugin:
                 f"avbench new {self.kind} {self.name!r}: expected up to {_LONGEST} small letters a to z, digits, and "
                 "single '-' or '_' between them, a letter first, such as 'k-means'."
             )
+        if is_device(self.name):
+            raise RequestError(f"{self.name!r}: on Windows this is a device, no name; choose another.")
         if self.name.replace("_", "-").startswith(_PREFIX):
             bare = self.name[len(_PREFIX) :]
             raise RequestError(f"{self.name!r}: the package is called {_PREFIX}NAME anyway; give {bare!r}.")

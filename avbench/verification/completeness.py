@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from avbench.report.scores import scope
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from avbench.verification.integrity import Results
 
 Record = Mapping[str, Any]
-#: So many of the seeds that are missing are named.
-_LISTED = 10
+#: So many missing seeds are named; a record may claim to have planned any number of them.
+_NAMED = 20
 
 
 def check_completeness(results: Results) -> None:
@@ -43,10 +43,10 @@ def _check_seeds(results: Results, keys: list[str]) -> None:
         text = f"{label}: {len(seeds)} of {planned} planned seeds"
         results.findings.hold("completeness", len(seeds) >= planned, f"distil/{keys[0]}", text)
         return
-    # One at a time: a record may claim any number.
-    missing = list(islice((seed for seed in range(planned) if seed not in seeds), _LISTED))
-    more = " and more" if len(missing) == _LISTED else ""
-    text = f"{label}: of {planned} planned seeds {', '.join(map(str, missing))}{more} are missing"
+    lacking = planned - sum(0 <= seed < planned for seed in seeds)
+    missing = list(islice((seed for seed in count() if seed not in seeds), min(lacking, _NAMED)))
+    more = f" and {lacking - len(missing)} more" if lacking > len(missing) else ""
+    text = f"{label}: seeds {missing}{more} of {planned} planned are missing"
     results.findings.hold("completeness", not missing, f"distil/{keys[0]}", text)
 
 

@@ -180,9 +180,9 @@ def _check_reference(results: Results, key: str, record: Record) -> None:
 def _check_scores(results: Results, key: str, record: Record) -> None:
     where, findings, result = f"evaluate/{key}/record.json", results.findings, record["result"]
     indices = [network["index"] for network in result["networks"]]
-    planned = record["planned_networks"]
-    text = f"it holds networks {indices}, planned were {planned}, numbered from 0"
-    findings.hold("scores", len(indices) == planned and indices == list(range(len(indices))), where, text, [key])
+    planned = record["planned_networks"]  # any number: it is not counted out
+    whole = len(indices) == planned and indices == list(range(len(indices)))
+    findings.hold("scores", whole, where, f"it holds networks {indices}, planned were 0 to {planned - 1}", [key])
     metrics = {metric["name"]: metric["share"] for metric in result["metrics"]}
     findings.hold("scores", result["primary"] in metrics, where, f"no metric {result['primary']!r}", [key])
     spoken = {metric: {frozenset(n[metric]) for n in result["networks"] if _scored(n, metric)} for metric in metrics}

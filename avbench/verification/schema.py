@@ -22,6 +22,13 @@ class _Each:
 
 
 @dataclass(frozen=True)
+class _Named:
+    """An object with any names and values of one form."""
+
+    form: Any
+
+
+@dataclass(frozen=True)
 class _Maybe:
     """A field that older records, or records of another state, do not have."""
 
@@ -65,7 +72,7 @@ _CELL = _MADE | {
     "role": str,
     "ipc": int,
     "architecture": _REFERENCE,
-    "prerequisites": dict,
+    "prerequisites": _Named(str),
 }
 _JUDGED = _CELL | {
     "distil_key": str,
@@ -129,6 +136,10 @@ def _mismatch(value: Any, form: Any, where: str) -> str:
     """The first place where a value does not have a form."""
     if isinstance(form, _Maybe):
         return _mismatch(value, form.form, where)
+    if isinstance(form, _Named):
+        if not isinstance(value, dict):
+            return f"{where} is {_told(value)}, expected an object"
+        return next(filter(None, (_mismatch(v, form.form, f"{where}.{name}") for name, v in value.items())), "")
     if isinstance(form, _Each):
         if not isinstance(value, list):
             return f"{where} is {_told(value)}, expected a list"

@@ -19,6 +19,7 @@ from typing import Any
 from avbench import __version__
 from avbench.data.clips import sha256_of
 from avbench.errors import RequestError
+from avbench.names import is_device
 from avbench.verification.files import ABOUT, CHECKSUMS, TENSORS, read_json, walk
 from avbench.verification.integrity import Results
 from avbench.verification.schema import KINDS
@@ -56,6 +57,8 @@ class Submission:
         """
         if not re.fullmatch(_NAME, self.name):
             raise RequestError(f"--name {self.name!r}: up to 64 small letters, digits, '-', '_' and '.' name a folder.")
+        if is_device(self.name):
+            raise RequestError(f"--name {self.name!r}: on Windows this is a device, no folder; choose another name.")
         if self.artefacts_url and not re.fullmatch(r"https://[^\s<>\"]+", self.artefacts_url):
             raise RequestError(f"--artefacts-url {self.artefacts_url!r}: expected an address beginning with https://.")
         if len(self.contact) > 200 or not self.contact.isprintable():

@@ -114,6 +114,12 @@ def distilling(out: Path) -> Path:
     return found
 
 
+def distilling_cell(out: Path) -> Path:
+    """The folder of what is being made."""
+    (found,) = [path.parent for path in out.glob("distil/*/curve.jsonl")]
+    return found
+
+
 def slurm_job(out: Path) -> str:
     """Slurm's number of the attempt that makes steps."""
     number: str = read(distilling(out) / "node.json")["slurm_job"]
@@ -300,12 +306,24 @@ def test_a_job_has_so_many_attempts_and_no_more(small: Small, slurm: SlurmNode, 
 
 
 @pytest.mark.slow
-def test_slurms_own_time_limit_is_recorded(small: Small, slurm: SlurmNode, tmp_path: Path) -> None:
-    file = tmp_path / "slurm.toml"
-    file.write_text("[defaults]\ntime_min = 1\nnotice_s = 20\nattempts = 1\n", encoding="utf-8")
-    run(small, tmp_path, executor(ONE, file), settings=ENDLESS)
+def test_slurms_own_time_limit_is_gone_on_from_and_recorded(small: Small, slurm: SlurmNode, tmp_path: Path) -> None:
+    file, steps_of = tmp_path / "slurm.toml", list[list[int]]()
+    file.write_text("[defaults]\ntime_min = 2\nnotice_s = 30\nattempts = 2\n", encoding="utf-8")
+
+    def listen(event: Mapping[str, Any]) -> None:
+        if event["event"] == "task" and event["kind"] == "distil":
+            steps_of.append([])
+        if event["event"] == "step":
+            steps_of[-1].append(event["done"])
+
+    run(small, tmp_path, executor(ONE, file), listen, ENDLESS)
+    first, second = steps_of
+    assert 0 < first[0] < first[-1] <= second[0] < second[-1]
+    curve = (distilling_cell(tmp_path) / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in curve[:-1]] == list(range(len(curve) - 1))  # the last may be torn
+    assert [each["attempt"] for each in read(distilling(tmp_path) / "attempts.json")] == [1, 2]
     error = error_of(tmp_path)
-    assert error["cause"] == "time limit" and "Slurm's time limit of 1 min" in error["reason"]
+    assert error["cause"] == "time limit" and error["reason"].count("Slurm's time limit of 2 min") == 2
 
 
 @pytest.mark.slow

@@ -89,6 +89,8 @@ def test_of_an_unknown_version_nothing_is_asked() -> None:
         ("method", "a--b", "expected up to 40"),
         ("method", 'x"\n', "expected up to 40"),
         ("method", "x" * 41, "expected up to 40"),
+        ("method", "con", "'con': on Windows this is a device"),
+        ("dataset", "lpt9", "on Windows this is a device"),
         ("method", "avbench-thing", "give 'thing'"),
         ("method", "herding", "comes with avbench"),
         ("dataset", "avdigits", "comes with avbench"),

@@ -76,13 +76,6 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [found for key, each in inner for found in ((*at, key), *places(each, (*at, key)))]
 
 
-def value_at(value: Any, way: tuple[Any, ...]) -> Any:
-    """What stands at a place."""
-    for key in way:
-        value = value[key]
-    return value
-
-
 def with_junk(value: Any, way: tuple[Any, ...], junk: Any) -> Any:
     """A copy of a JSON value with one place changed."""
     found = json.loads(json.dumps(value))
