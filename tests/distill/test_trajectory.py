@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import Small
+from full_unroll import unroll
 from torch import Tensor, nn
 from torch.nn import functional as F
-from full_unroll import unroll
 
 from avbench.api import (
     Architecture,

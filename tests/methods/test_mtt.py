@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import Small
+from full_unroll import unroll
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
-from full_unroll import unroll
 
 from avbench.api import Augmentation, Classifier, Context, PrerequisiteContext, Setting, Streams, TrainSet
 from avbench.checkpoint import load_checkpoint, save_checkpoint
