@@ -24,6 +24,7 @@ author = _PROJECT["authors"][0]["name"]
 copyright = f"{author}, {_PROJECT['license']}"
 version = release = _PROJECT["version"]
 extensions = ["myst_parser"]
+highlight_language = "sh"  # a block without a language holds commands
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_static_path = ["_static"]

@@ -13,7 +13,7 @@ from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import typer
@@ -84,6 +84,40 @@ def test_broken_links_are_noticed_and_code_is_no_link(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert broken(page) == ["gone.md", "other.md#twice-2", "#there", "gone.png"]
+
+
+def malformed(path: Path) -> list[str]:
+    """Links to other sites that are none: not https, no host, or something that no address holds."""
+    found = []
+    for token in tokens_of(path):
+        for child in token.children or ():
+            target = str(child.attrGet("href" if child.type == "link_open" else "src") or "")
+            if EXTERNAL.match(target) and not target.startswith("mailto:"):
+                parts = urlsplit(target)
+                host = re.fullmatch(r"(?:[a-z0-9-]+\.)+[a-z]{2,}", parts.hostname or "")
+                if parts.scheme != "https" or not host or re.search(r"[\s<>\"`\\]|…", unquote(target)):
+                    found.append(target)
+    return found
+
+
+@pytest.mark.parametrize("page", pages_of(ROOT), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_to_another_site_is_well_formed(page: Path) -> None:
+    assert malformed(page) == []
+
+
+def test_malformed_links_are_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "[1](https://example.org/a?b=c#d) [2](http://example.org) [3](https://localhost/x) [4](https:example.org)\n"
+        "<https://example.org/y> [5](page.md) [6](https://example.org/…)\n",
+        encoding="utf-8",
+    )
+    assert [link.partition("%")[0] for link in malformed(page)] == [
+        "http://example.org",
+        "https://localhost/x",
+        "https:example.org",
+        "https://example.org/",
+    ]
 
 
 def commands() -> dict[str, set[str]]:
@@ -183,8 +217,14 @@ def test_the_index_leads_to_all_that_a_reader_looks_for(site: Path) -> None:
         "concepts",
         "verbs",
         "methods",
-        "datasets/ave",
+        *(f"datasets/{name}" for name in ("avdigits", "arrays", "folder", "ave", "music21", "vggsound", "vggs10k")),
+        "methods/gradient-matching",
+        "methods/mtt",
         "protocols",
+        "plugins/tutorial",
+        "executors",
+        "security",
+        "scaling",
         "plugins/README",
         "plugins/api",
     )
