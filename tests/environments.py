@@ -12,6 +12,7 @@ and the boards without their times. Prints JSON; exit status 3 where something d
 from __future__ import annotations
 
 import argparse
+import difflib
 import hashlib
 import json
 import os
@@ -57,7 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
             found.append(results(place, run(place, python, asked.command or COMMAND, around)))
         versions = [_ask(python, "-c", _VERSIONS).strip() for python in pythons]
     differing = differences(*found)
-    about = {"environments": versions, "compared": len(found[0]), "differing": differing}
+    boards = list(difflib.unified_diff(*(each["board"] for each in found), n=0, lineterm=""))
+    about = {"environments": versions, "compared": len(found[0]), "differing": differing, "boards": boards}
     print(json.dumps({**about, "duration_s": round(time.monotonic() - began)}, indent=1))
     return 3 if differing else 0
 
@@ -92,7 +94,12 @@ def _results(place: Path, board: str) -> Iterator[tuple[str, Any]]:
         elif path.name == "record.json":
             record = json.loads(path.read_text(encoding="utf-8"))
             yield name, (record["status"], record.get("result"))
-    yield "board", [line.split("|")[:-2] if line.startswith("|") else line for line in board.splitlines()]
+    yield "board", [_timeless(line) for line in board.splitlines() if not line.startswith("results: ")]
+
+
+def _timeless(line: str) -> str:
+    """A line of a board; of a row, all but its last column."""
+    return line.rpartition("|")[0].rpartition("|")[0] or line
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

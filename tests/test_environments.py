@@ -13,7 +13,7 @@ from packages import fresh_environment
 FEW = ("--method", "herding,dm,avdd", "--dataset", "avdigits", "--ipc", "1", "--seeds", "1", "--networks", "1")
 FEW += ("--set", "dm.steps=5", "--set", "dm.batch_real=4", "--set", "avdd.steps=5", "--set", "avdd.batch_real=4")
 FEW += ("--set", "convnet.width=4", "--set", "recognition-quick.updates=4", "--set", "recognition-quick.epochs=1")
-BOARD = "### title\n| method | AV % | time |\n| dm | 9.1 | 3 s |\n"
+BOARD = "### title\n| method | AV % | time |\n| dm | 9.1 | 3 s |\n\nresults: a/runs\n"
 
 
 def made(place: Path, board: str = BOARD) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def test_durations_are_no_difference(tmp_path: Path) -> None:
     one = made(tmp_path)
     path = tmp_path / "runs/distil/key/record.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"duration_s": 1', '"duration_s": 2'), encoding="utf-8")
-    other = environments.results(tmp_path, BOARD.replace("3 s", "4 s"))
+    other = environments.results(tmp_path, BOARD.replace("3 s", "4 s").replace("a/runs", "b/runs"))
     assert len(one) == 5 and not environments.differences(one, other)
 
 
