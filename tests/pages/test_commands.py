@@ -50,6 +50,7 @@ RUN_BY = {
     "python tests/faults/campaign.py": ("tests/faults/test_campaign.py", "campaign"),
     "python tests/faults/crowd.py": ("tests/cli/test_concurrency.py", "crowd"),
     "python tests/faults/soak.py": ("tests/cli/test_soak.py", "soak"),
+    "python tests/environments.py": ("tests/test_environments.py", "environments."),
     "python benchmarks/speed/": ("tests/test_speed_scripts.py", 'script("all").main(["--quick"'),
     "python benchmarks/findings/trajectories.py": ("tests/test_findings_scripts.py", "trajectories.main"),
     "python benchmarks/scaling/measure.py": ("tests/executors/test_local_scaling.py", "measure"),
