@@ -60,6 +60,7 @@ class _Check:
             self.about = read_json(self.folder / "distilled.json")
             info = StoreInfo.from_json(self.about["dataset_info"])
             check_description(info, SPLITS)
+            _check_form(self.about)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             return self.hold("artefacts", False, f"distilled.json can't be read: {error}")
         self._learn(info)
@@ -159,3 +160,16 @@ def _row_problems(found: SelectedSet) -> Iterator[str]:
     mine = bounds[found.labels]
     if not bool(((rows >= mine[:, 0]) & (rows < mine[:, 1])).all()):
         yield "rows are of another class than their labels say"
+
+
+def _check_form(about: Mapping[str, Any]) -> None:
+    """Hold what a description says of its own set to the types that are used below.
+
+    Raises:
+        KeyError, ValueError: a value is absent or of another type.
+    """
+    for name in ("content_hash", "kind"):
+        if not isinstance(about[name], str):
+            raise ValueError(f"{name} = {repr(about[name])[:60]}")
+    if not isinstance(about.get("step_size"), Mapping | None):
+        raise ValueError(f"step_size = {repr(about['step_size'])[:60]}")

@@ -180,6 +180,20 @@ def test_what_a_record_claims_is_not_counted_out_in_memory(
     assert [each for each in problems if re.search(said, each.text)]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("content_hash", []), ("content_hash", None), ("kind", {}), ("kind", 3), ("step_size", 7)]
+)
+def test_a_set_described_by_values_of_other_types_is_found_wrong(name: str, value: Any, copy: Any) -> None:
+    path = sorted(copy.root.glob("distil/*/distilled.json"))[0]
+    original = path.read_text(encoding="utf-8")
+    path.write_text(json.dumps({**json.loads(original), name: value}), encoding="utf-8")
+    try:
+        problems = check_integrity(copy.root).findings.problems
+    finally:
+        path.write_text(original, encoding="utf-8")
+    assert [each for each in problems if f"distilled.json can't be read: {name} = " in each.text]
+
+
 def test_a_record_that_is_a_pipe_or_endless_is_not_waited_for(tmp_path: Path) -> None:
     pipe, large = tmp_path / "pipe", tmp_path / "large"
     os.mkfifo(pipe)
