@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +33,13 @@ STORES = {
 TRAIN, VAL, TEST = 25, 2, 4
 #: Instead of minutes: an option that is given twice holds as it was given last.
 SMALL = ("--seeds", "1", "--networks", "1", "--jobs", "1", "--set", "convnet.width=4")
-SMALL_STEPS = {"dm": 2, "avdd": 2, "dc": 1, "dsa": 1, "mtt": 1}
+FEW_STEPS = {
+    **dict.fromkeys(("dm", "avdd"), ("steps=2",)),
+    **dict.fromkeys(("dc", "dsa"), ("steps=1",)),
+    "mtt": ("steps=1", "experts=1"),
+}
+#: Short trainings of the protocols that the presets quick and paper take.
+QUICKLY, PAPER = ("recognition-quick.updates=2", "recognition-quick.epochs=1"), ("recognition-code.epochs=1",)
 
 
 def write_store(data: Path, name: str, preset: str) -> None:
@@ -113,7 +119,7 @@ def write_subset(root: Path) -> None:
 def write_run(root: Path) -> None:
     """``runs`` with finished cells of three methods, and an export of one of them, both of ``avdigits``."""
     grid = ("--method", "random,dm,avdd", "--dataset", "avdigits", "--ipc", "1,10")
-    command = ("run", *grid, *SMALL, *small_settings(()))
+    command = ("run", *grid, *SMALL, *small_settings())
     done = avbench(*command, cwd=root)
     assert done.returncode == 0, done.stderr
     assert run("export", str(a_set(root)), "--to", "npz", "-o", str(root / "exported")) == (0, "")
@@ -121,12 +127,10 @@ def write_run(root: Path) -> None:
     shutil.copytree(root / "runs", root / "more-runs")
 
 
-def small_settings(methods: Sequence[str] = ("dm", "avdd")) -> Iterator[str]:
-    """``--set`` of few steps for methods, and of short trainings of what judges them."""
-    yield from ("--set", "recognition-quick.updates=2", "--set", "recognition-quick.epochs=1")
-    for name in methods:
-        if name in SMALL_STEPS:
-            yield from ("--set", f"{name}.steps={SMALL_STEPS[name]}")
+def small_settings(methods: Sequence[str] = (), judge: Sequence[str] = QUICKLY) -> list[str]:
+    """``--set`` of few steps for methods, and of short trainings of what judges their sets."""
+    given = [f"{name}.{each}" for name in methods for each in FEW_STEPS.get(name, ())]
+    return [word for each in (*given, *judge) for word in ("--set", each)]
 
 
 def a_set(root: Path) -> Path:

@@ -20,7 +20,7 @@ from unittest import mock
 import pytest
 import typer
 from commands_of_pages import ROOT, Command, commands, pages, usages
-from reader import SMALL, Reader, make_base, small_settings
+from reader import FEW_STEPS, PAPER, QUICKLY, SMALL, Reader, make_base, small_settings
 
 from avbench.cli import app
 
@@ -135,12 +135,24 @@ def of_avbench(arguments: list[str], reader: Reader) -> str:
     dear = dear or "pretrain/" in text  # weights that the command before would make
     if OWN_PLUGINS.search(text) or (dear and not reader.whole) or "--grid authors_release" in text:
         return parsed(arguments)
-    if arguments[0] == "run" and reader.whole:
-        named = re.findall(r"(?<![\w.])(?:dm|avdd|dc|dsa|mtt)(?![\w.])", text)
-        arguments += [*SMALL, *small_settings(sorted({*named, "dm"} if "--controls" in arguments else set(named)))]
-    elif arguments[0] == "run" and "--dry-run" not in arguments:
-        arguments.append("--dry-run")
+    if arguments[0] == "run" and "--dry-run" not in arguments:
+        return run_small(arguments, reader) if reader.whole else reader.type([*arguments, "--dry-run"])
     return reader.type(arguments)
+
+
+def run_small(arguments: Sequence[str], reader: Reader) -> str:
+    """A run to its end, on settings of the methods and of whichever protocol its preset takes."""
+    named = re.findall(r"(?<![\w.])(?:dm|avdd|dc|dsa|mtt)(?![\w.])", " ".join(arguments))
+    if "--controls" in arguments:
+        named.append("dm")
+    if "--grid" in arguments and "--method" not in arguments:
+        named = list(FEW_STEPS)
+    why = ""
+    for judge in (QUICKLY, PAPER):
+        why = reader.type([*arguments, *SMALL, *small_settings(sorted(set(named)), judge)])
+        if "the grid does not use 'recognition-" not in why:
+            break
+    return why
 
 
 def without_machines(arguments: Sequence[str]) -> list[str]:
