@@ -92,11 +92,14 @@ def make_row(members: Sequence[Judged], frame: Frame) -> dict[str, Any]:
 
 
 def one_a_seed(scored: Sequence[Judged]) -> list[Judged]:
-    """The latest cell of each seed: an older one was made with prerequisites that have changed since."""
+    """The latest cell of each seed: an older one was made with prerequisites that have changed since.
+
+    In the order of seeds: sums round by their order, and a board must not depend on which seed ended first.
+    """
     latest: dict[int, Judged] = {}
     for judged in sorted(scored, key=lambda j: str(j.cell.get("finished", ""))):
         latest[judged.cell["seed"]] = judged
-    return list(latest.values())
+    return [latest[seed] for seed in sorted(latest)]
 
 
 def _completeness(scored: Sequence[Judged], wanted: Planned) -> dict[str, Any]:
