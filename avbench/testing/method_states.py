@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -117,7 +118,8 @@ def class_shards(trial: Trial) -> str:
             raise Failure(f"{name!r} of shards to equal the whole", f"values up to {apart:.3g} apart", advice)
     _hold_metrics_to_sums(whole, made)
     try:
-        join_sets(whole.set.dataset, whole.set.modality, [each.set for each in made])
+        # Without their notes: whether those can be stored, the check "saved-set" tells.
+        join_sets(whole.set.dataset, whole.set.modality, [replace(each.set, notes=()) for each in made])
     except TaskError as error:
         advice = "A set whose classes belong together can't be put together of shards: say separable = False."
         raise Failure("shards that a run can put together", f"a refusal: {error}", advice) from error
@@ -131,6 +133,8 @@ def _hold_metrics_to_sums(whole: Made, parts: Sequence[Made]) -> None:
         raise Failure("shards of as many steps as the whole", f"{sorted(steps)}", "Say separable = False.")
     for k, (metrics, *of_shards) in enumerate(zip(whole.metrics, *(each.metrics for each in parts), strict=True)):
         for name, value in metrics.items():
+            if not math.isfinite(value):
+                continue  # the check "finite" tells it
             total = math.fsum(each.get(name, math.nan) for each in of_shards)
             if not math.isclose(total, value, rel_tol=_ROUNDING, abs_tol=1e-6):
                 found = f"{value:.6g} of the whole at step {k}, {total:.6g} of the shards together"
