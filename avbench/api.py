@@ -34,7 +34,7 @@ from avbench.errors import AvbenchError, RequestError, nearest
 from avbench.executors.base import Ended, Executor, Resources
 from avbench.hooks import hookimpl
 from avbench.method import Context, Method, SelectionMethod
-from avbench.nets.base import Architecture, Encoder, draw_default
+from avbench.nets.base import Architecture, Encoder, draw_default, first_order
 from avbench.nets.classifier import Classifier, Parameters
 from avbench.nets.fusion import Embedding, Fusion, FusionHead
 from avbench.options import Sourced, option, sourced, to_json
@@ -122,6 +122,7 @@ __all__ = [
     "decode",
     "draw_default",
     "find_annotation",
+    "first_order",
     "gradient_distance",
     "herd",
     "herding_rows",

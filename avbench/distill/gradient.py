@@ -9,6 +9,7 @@ micro-batches change the last bits of a float32 gradient, and nothing that is dr
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from avbench.data.samples import Rows, batches
 from avbench.distill.augment import Augmentation, Transform
 from avbench.distill.factor import decode
 from avbench.method import Context
+from avbench.nets.base import first_order
 from avbench.nets.classifier import Classifier, Parameters
 
 #: ε in the denominator of the cosine (DC's code): rows without a gradient are at distance 1, not 0/0.
@@ -222,7 +224,8 @@ def _gradient(
     network: Classifier, theta: Mapping[str, Tensor], x: Tensor, labels: Tensor, of: int, graph: bool = False
 ) -> Gradient:
     """∂/∂θ of what samples x (B, …) of classes ``labels`` (B,) add to the mean cross-entropy of ``of`` samples."""
-    loss = F.cross_entropy(network.logits(theta, x), labels, reduction="sum") / of
+    with contextlib.nullcontext() if graph else first_order():
+        loss = F.cross_entropy(network.logits(theta, x), labels, reduction="sum") / of
     return list(torch.autograd.grad(loss, [p for p in theta.values() if p.requires_grad], create_graph=graph))
 
 

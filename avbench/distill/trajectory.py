@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from avbench.data.samples import Rows
 from avbench.distill.augment import Augmentation, Transform
 from avbench.distill.factor import decode
+from avbench.nets.base import first_order
 from avbench.nets.classifier import Classifier
 
 
@@ -104,7 +105,8 @@ class Student:
         at = theta.detach().requires_grad_(True)
         total = torch.zeros_like(theta)
         for part in self.parts(step):
-            loss = self.loss(at, _take(items, step, part), step, part)
+            with first_order():
+                loss = self.loss(at, _take(items, step, part), step, part)
             total += torch.autograd.grad(loss, at)[0]
         return total
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,26 @@ from torch import Tensor, nn
 from avbench.data.store import StoreInfo
 from avbench.errors import RequestError
 from avbench.plugin import Plugin
+
+_first_order = ContextVar("_first_order", default=False)
+
+
+@contextmanager
+def first_order() -> Iterator[None]:
+    """Say of the forward passes in here that their gradients will not be differentiated again.
+
+    A network may then take ways whose second derivative would cost twice; it must still be right.
+    """
+    before = _first_order.set(True)
+    try:
+        yield
+    finally:
+        _first_order.reset(before)
+
+
+def is_first_order() -> bool:
+    """Whether this is inside :func:`first_order`."""
+    return _first_order.get()
 
 
 class Encoder(nn.Module, ABC):

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from avbench.data.store import StoreInfo
 from avbench.errors import RequestError
-from avbench.nets.base import Architecture, Encoder
+from avbench.nets.base import Architecture, Encoder, is_first_order
+from avbench.nets.first_block import first_block, suits_first
 from avbench.nets.fused import is_large, norm_relu_pool, suits
 from avbench.options import option, sourced
 from avbench.plugin import Setting
@@ -90,13 +91,13 @@ class ConvNet(Encoder):
         self.channels = width
 
     def forward(self, x: Tensor) -> Tensor:
-        # Where weights learn, their gradient may be differentiated again: a pass of our own would then cost twice, and
-        # nothing that is promised rests on a single sample's bits.
+        # Where weights learn, nothing that is promised rests on a single sample's bits. Where their gradient may be
+        # differentiated again, a pass of our own would cost twice.
         learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         if x.shape[0] == 1 and not learns:
             # PyTorch convolves a single small sample by other kernels, with other bits: send it twice.
             return self.forward(x.expand(2, -1, -1, -1))[:1]
-        if is_large(x, self.channels) and not learns:
+        if is_large(x, self.channels) and (is_first_order() or not learns):
             return self._blocks(x).flatten(1)  # (B, D)
         pooled: Tensor = self.layers(x)  # (B, width, grid height, grid width)
         return pooled.flatten(1)  # (B, D)
@@ -106,7 +107,10 @@ class ConvNet(Encoder):
         blocks = cast(Sequence[_Block], [self.layers[i : i + 4] for i in range(0, len(self.layers), 4)])
         if all(suits(norm.weight, norm.bias) for _, norm, _, _ in blocks):
             x = x.contiguous(memory_format=torch.channels_last)
-            for convolution, norm, relu, pool in blocks:
+            for number, (convolution, norm, relu, pool) in enumerate(blocks):
+                if number == 0 and isinstance(pool, Halving) and suits_first(x, convolution, norm):
+                    x = first_block(x, convolution, norm)  # (B, width, H/2, W/2)
+                    continue
                 x = convolution(x)  # (B, width, H, W)
                 if isinstance(pool, Halving) and x.shape[-2] * x.shape[-1] >= _LEAST_PIXELS:
                     x = norm_relu_pool(x, norm.weight, norm.bias, norm.eps)  # (B, width, H/2, W/2)

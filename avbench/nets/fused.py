@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from avbench.nets.rows import mask_, pooled_rows
+
 #: Below this size of a sample's feature map the plain layers are as fast: it stays in the caches.
 _LEAST_BYTES = 16 << 20
 #: A channel's scale γ below this share of the largest |γ| or |β| would cost digits in Σm·x̂.
@@ -30,13 +32,11 @@ def is_large(x: Tensor, channels: int) -> bool:
 
 
 def suits(weight: Tensor, bias: Tensor) -> bool:
-    """Whether :func:`norm_relu_pool` may be used: γ and β are without gradients, no γ is near 0."""
+    """Whether the gradient of :func:`norm_relu_pool` keeps its digits: no γ is near 0."""
     if not torch.is_grad_enabled():
         return True
-    if weight.requires_grad or bias.requires_grad:
-        return False
-    scales = weight.abs()
-    return bool(scales.min() > _LEAST_SCALE * torch.maximum(scales.max(), bias.abs().max()))
+    scales = weight.detach().abs()
+    return bool(scales.min() > _LEAST_SCALE * torch.maximum(scales.max(), bias.detach().abs().max()))
 
 
 def norm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -49,7 +49,7 @@ def norm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tenso
     Returns:
         (B, C, ⌊H/2⌋, ⌊W/2⌋).
     """
-    if torch.is_grad_enabled() and x.requires_grad:
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, bias)):
         return cast(Tensor, _NormReluPool.apply(x, weight, bias, eps))  # type: ignore[no-untyped-call]
     return _forward(x, weight, bias, eps)[0]
 
@@ -71,30 +71,61 @@ class _NormReluPool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, pooled, mean, rstd = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            return _over_x(x, weight, bias, pooled, mean, rstd, slopes[0]), None, None, None
-        # Somebody differentiates this gradient: the plain layers know how.
-        normalised = F.group_norm(x, x.shape[1], weight, bias, ctx.eps)
-        again = F.avg_pool2d(F.relu(normalised), 2)
-        return *torch.autograd.grad(again, x, slopes[0], create_graph=True), None, None, None
+        *inputs, pooled, mean, rstd = ctx.saved_tensors
+        x, weight, bias = inputs
+        asked = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():
+            # Somebody differentiates this gradient: the plain layers know how.
+            again = F.avg_pool2d(F.relu(F.group_norm(x, x.shape[1], weight, bias, ctx.eps)), 2)
+            wanted = [t for t, needed in zip(inputs, asked, strict=True) if needed]
+            grown = iter(torch.autograd.grad(again, wanted, slopes[0], create_graph=True))
+            return *(next(grown) if needed else None for needed in asked), None
+        result = torch.empty_like(x, memory_format=torch.channels_last)
+        over_weight, over_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        maps = [t.permute(0, 2, 3, 1) for t in (x, result, pooled, slopes[0])]  # (B, H, W, C), then (B, H/2, W/2, C)
+        for i, (one, found, p, g) in enumerate(zip(*maps, strict=True)):
+            weighted, total = _over_x((one, p, g), (weight, bias), (mean[i], rstd[i]), found)
+            over_weight += weighted
+            over_bias += total
+        found_all = (result, over_weight, over_bias)
+        return *(each if needed else None for each, needed in zip(found_all, asked, strict=True)), None
 
 
 def _over_x(
-    x: Tensor, weight: Tensor, bias: Tensor, pooled: Tensor, mean: Tensor, rstd: Tensor, slope: Tensor
-) -> Tensor:
-    """∂x (B, C, H, W) by the equations above. Sums have the precision of the weights, also where x is bfloat16."""
-    count, exact = x.shape[2] * x.shape[3], weight.dtype
-    mean, rstd = mean.to(exact)[..., None, None], rstd.to(exact)[..., None, None]  # (B, C, 1, 1)
-    gamma, beta = weight[:, None, None], bias[:, None, None]  # (C, 1, 1)
+    maps: tuple[Tensor, Tensor, Tensor], affine: tuple[Tensor, Tensor], moments: tuple[Tensor, Tensor], result: Tensor
+) -> tuple[Tensor, Tensor]:
+    """∂x of one sample by the equations above, written to ``result``, and Σm·x̂ and Σm, (C,).
+
+    Sums have the precision of the weights, also where x is bfloat16.
+
+    Args:
+        maps: x (H, W, C), and p and g (H/2, W/2, C).
+        affine: γ and β, (C,).
+        moments: μ and r, (C,).
+        result: (H, W, C).
+    """
+    (x, pooled, slope), (gamma, beta) = maps, affine
+    mean, rstd = (t.to(gamma.dtype) for t in moments)
+    (height, width, channels), exact = x.shape, gamma.dtype
     scale = gamma * rstd  # γ·r
-    y = torch.addcmul((beta - scale * mean).to(x.dtype), x, scale.to(x.dtype))  # (B, C, H, W)
-    sums = (slope * pooled).sum((2, 3), keepdim=True, dtype=exact)  # Σ g·p
-    unpooled: Tensor = torch.ops.aten.avg_pool2d_backward(slope, y, [2, 2], [2, 2], [0, 0], False, True, None)
-    m: Tensor = torch.ops.aten.threshold_backward(unpooled, y, 0)  # (B, C, H, W)
-    total = m.sum((2, 3), keepdim=True, dtype=exact)  # Σm
-    weighted = (sums - beta * total) / gamma  # Σm·x̂
-    # γ·r·(m − Σm/n − x̂·Σm·x̂/n), with x̂ = (y − β)/γ: γ·r·m − y·slope_y + rest.
-    slope_y = rstd * weighted / count
-    rest = beta * slope_y - scale * total / count
-    return m.mul_(scale.to(x.dtype)).addcmul_(y, slope_y.to(x.dtype), value=-1).add_(rest.to(x.dtype))
+    shift = beta - scale * mean
+    total, agreement = torch.zeros_like(gamma), torch.zeros_like(gamma)
+    pieces = list(pooled_rows(height, width, channels))
+    for rows in pieces:
+        lines = slice(2 * rows.start, 2 * rows.stop)
+        g, m = slope[rows], result[lines]
+        torch.addcmul(shift.to(x.dtype), x[lines], scale.to(x.dtype), out=m)  # y
+        mask_(m.view(-1, 2, width, channels), g * (scale / 4).to(x.dtype))  # γ·r·m
+        total += m.sum((0, 1), dtype=exact)
+        agreement += (g * pooled[rows]).sum((0, 1), dtype=exact)  # Σ g·p
+    total /= scale  # Σm
+    weighted = (agreement - beta * total) / gamma  # Σm·x̂
+    # γ·r·(m − Σm/n − x̂·Σm·x̂/n), with x̂ = (x − μ)·r: γ·r·m + x·per_x + rest.
+    count = height * width
+    per_x = -scale * rstd * weighted / count
+    rest = -scale * total / count - mean * per_x
+    result[height // 2 * 2 :] = 0  # an odd last row is not pooled
+    for rows in pieces:
+        lines = slice(2 * rows.start, 2 * rows.stop if rows is not pieces[-1] else height)
+        result[lines].addcmul_(x[lines], per_x.to(x.dtype)).add_(rest.to(x.dtype))
+    return weighted, total

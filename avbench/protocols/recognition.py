@@ -19,7 +19,7 @@ from avbench.data.samples import Rows, Samples, batches
 from avbench.data.store import StoreInfo
 from avbench.distill.augment import Augmentation
 from avbench.errors import RequestError
-from avbench.nets.base import Architecture
+from avbench.nets.base import Architecture, first_order
 from avbench.nets.fusion import Fusion
 from avbench.options import option
 from avbench.prerequisite import Product
@@ -132,7 +132,8 @@ class Training(Product):
     def _update(self, rows: Rows, rng: np.random.Generator) -> float:
         batch = self.samples.batch(rows, "".join(self.network.encoders))  # a (B, 1, mels, frames), v (B, C, H, W)
         transform = self._augmentation.per_sample(rng, len(rows))
-        embeddings = self.network.embed({name: transform(x) for name, x in batch.items()})  # (B, D) each
+        with first_order():
+            embeddings = self.network.embed({name: transform(x) for name, x in batch.items()})  # (B, D) each
         device = next(iter(embeddings.values())).device
         loss = self.network.head.loss(embeddings, self.samples.labels[torch.from_numpy(rows)].to(device))
         self._optimisers.zero_grad()

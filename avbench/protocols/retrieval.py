@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from avbench.data.samples import Rows, StoreSplit
 from avbench.dataset import NoOptions
 from avbench.errors import RequestError
+from avbench.nets.base import first_order
 from avbench.nets.fusion import Embedding, Fusion, FusionHead
 from avbench.options import option
 from avbench.plugin import Setting
@@ -121,7 +122,8 @@ class RetrievalTraining(Training):
         labels = self.samples.labels[torch.from_numpy(rows)]
         total = 0.0
         for name, x in batch.items():
-            z = self.network.encoders[name](transform(x))  # (B, D)
+            with first_order():
+                z = self.network.encoders[name](transform(x))  # (B, D)
             loss = self.network.head.loss({name: z}, labels.to(z.device))
             self._optimisers.zero_grad()  # to none: what this modality does not touch is not moved
             loss.backward()  # type: ignore[no-untyped-call]

@@ -23,6 +23,7 @@ from avbench.api import (
     RequestError,
     State,
     Transform,
+    first_order,
 )
 
 
@@ -98,7 +99,8 @@ class ExpertTraining(Product):
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
             x = c.train.batch(part, self.expert.modality)[self.expert.modality]  # (b, channels, height, width)
-            logits = network.logits(network.unflatten(at), transform.rows(start, start + size)(x))  # (b, classes)
+            with first_order():
+                logits = network.logits(network.unflatten(at), transform.rows(start, start + size)(x))  # (b, classes)
             labels = c.train.labels[torch.from_numpy(part)].to(c.device)
             loss = F.cross_entropy(logits, labels, reduction="sum") / len(rows)
             gradient += torch.autograd.grad(loss, at)[0]
