@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from once import made_once
 
 from avbench.api import Architecture, Context, Method, Setting, Store, StoreInfo, StoreWriter, Streams, TrainSet
 from avbench.dataset import NoOptions, PrepareContext
@@ -24,13 +25,14 @@ from avbench_methods.dm import DistributionMatching
 
 @pytest.fixture(scope="session")
 def avdigits_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the store ``avdigits``, built once per session. Read only: copy it to change it."""
+    """A data folder with the store ``avdigits``, built once in a test run. Read only: copy it to change it."""
     pytest.importorskip("espeakng_loader", reason="avdigits is built with the extra `speech`")
     from avbench_datasets.avdigits import AVDigits
 
-    data = tmp_path_factory.mktemp("data")
-    AVDigits(NoOptions()).prepare(PrepareContext(data, "avdigits", None, lambda done, total, what: None))
-    return data
+    def make(data: Path) -> None:
+        AVDigits(NoOptions()).prepare(PrepareContext(data, "avdigits", None, lambda done, total, what: None))
+
+    return made_once(tmp_path_factory, "avdigits-data", make)
 
 
 class Small:

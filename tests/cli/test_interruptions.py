@@ -180,6 +180,7 @@ def test_two_runs_in_one_folder_share_the_work(avdigits_data: Path, tmp_path: Pa
     assert not list((out / "claims").iterdir())
 
 
+@pytest.mark.slow  # tests/test_claims.py takes over claims of the dead in the suite
 def test_a_run_takes_over_from_one_that_was_killed_beside_it(
     avdigits_data: Path, tmp_path: Path, undisturbed: str
 ) -> None:

@@ -202,7 +202,7 @@ def test_leaderboard_renders_from_records_alone(finished: tuple[Path, CompletedP
 
 def test_one_modality_is_distilled_and_scored_alone(avdigits_data: Path, tmp_path: Path) -> None:
     grid = ("--method", "random,dm", "--dataset", "avdigits", "--ipc", "1", "--set", "dm.steps=2")
-    done = run(avdigits_data, tmp_path / "runs", "--modality", "a,av", "--json", grid=grid)
+    done = run(avdigits_data, tmp_path / "runs", "--modality", "a,av", "--seeds", "1", "--json", grid=grid)
     assert done.returncode == 0, done.stderr
     (board,) = json.loads(done.stdout)["boards"]
     audio = [row for row in board["rows"] if row["modality"] == "a"]

@@ -150,6 +150,7 @@ def at_step(number: int, act: Callable[[], None], times: int = 1) -> Listener:
     return listen
 
 
+@pytest.mark.slow  # Slurm loses a worker in the suite
 def test_a_grid_that_loses_a_node_comes_to_what_it_comes_to_here(
     small: Small, nodes: Nodes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

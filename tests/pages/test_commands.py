@@ -20,6 +20,7 @@ from unittest import mock
 import pytest
 import typer
 from commands_of_pages import ROOT, Command, commands, pages, usages
+from once import made_once
 from reader import FEW_STEPS, PAPER, QUICKLY, SMALL, Reader, make_base, small_settings
 
 from avbench.cli import app
@@ -250,7 +251,7 @@ WITH_COMMANDS = [name for name in pages() if of_page(name)]
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("reader") / "base")
+    return made_once(tmp_path_factory, "reader-base", make_base)
 
 
 @pytest.fixture
