@@ -34,7 +34,7 @@ from avbench.errors import AvbenchError, RequestError, nearest
 from avbench.executors.base import Ended, Executor, Resources
 from avbench.hooks import hookimpl
 from avbench.method import Context, Method, SelectionMethod
-from avbench.nets.base import Architecture, Encoder, draw_default, first_order
+from avbench.nets.base import Architecture, Encoder, draw_default, first_order, is_first_order
 from avbench.nets.classifier import Classifier, Parameters
 from avbench.nets.fusion import Embedding, Fusion, FusionHead
 from avbench.options import Sourced, option, sourced, to_json
@@ -129,6 +129,7 @@ __all__ = [
     "hookimpl",
     "initial_items",
     "inner_steps",
+    "is_first_order",
     "match_trajectory",
     "nearest",
     "one_thread",

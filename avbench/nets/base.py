@@ -22,9 +22,10 @@ _first_order = ContextVar("_first_order", default=False)
 
 @contextmanager
 def first_order() -> Iterator[None]:
-    """Say of the forward passes in here that their gradients will not be differentiated again.
+    """Say of this thread's forward passes in here that their gradients will not be differentiated again.
 
-    A network may then take ways whose second derivative would cost twice; it must still be right.
+    A network may then take ways whose second derivative would cost twice (:func:`is_first_order`); its values and
+    gradients must be the same up to rounding.
     """
     before = _first_order.set(True)
     try:
@@ -34,7 +35,7 @@ def first_order() -> Iterator[None]:
 
 
 def is_first_order() -> bool:
-    """Whether this is inside :func:`first_order`."""
+    """Whether this is inside :func:`first_order`: what a network may ask that has a faster way there."""
     return _first_order.get()
 
 

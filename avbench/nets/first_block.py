@@ -11,10 +11,10 @@ m = 1[y > 0] · unpool(g), x̂ = r·w·(u − ū), S = Σm and T = Σm·x̂, the
 of it only the part in m is as large as the map:
 
     ∂u = Σ_c w·γ·r·m − Σ_c w·γ·r·S/n − (Σ_c w·γ·r²·T/n·wᵀ)(u − ū),    ∂x = fold(∂u),
-    A = Σ_p m·(u − ū)ᵀ,    T = r·(A·w),    ∂w = γ·r·(A − r·T·Gw),    ∂γ = T,    ∂β = S,
+    A = Σ m·(u − ū)ᵀ,    T = r·(A·w),    ∂w = γ·r·(A − r·T·Gw),    ∂γ = T,    ∂β = S,
 
-over channels c and pixels p; the bias's gradient is 0. Where no filter learns, A is not needed: with p = pool(ReLU(y)),
-T = (Σ g·p − β·S)/γ. ``python benchmarks/speed/iteration.py`` measures what it gains.
+sums over pixels, Σ_c over channels; the bias's gradient is 0. Where no filter learns, A is not needed: with the pooled
+map p = pool(ReLU(y)), T = (Σ g·p − β·S)/γ. ``python benchmarks/speed/iteration.py`` measures what it gains.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ _LARGEST_SHARE = 0.5
 
 
 def suits_first(x: Tensor, convolution: nn.Conv2d, norm: nn.GroupNorm) -> bool:
-    """Whether :func:`first_block` computes what these layers, ReLU and pooling by 2 do of x (B, …, H, W), and pays."""
+    """Whether :func:`first_block` computes what these layers, ReLU and pooling by 2 do of x (B, …, H, W), and pays.
+
+    The norm is taken to have one group a channel, the convolution a bias, the map at least two rows, as ConvNet's have.
+    """
     numbers = convolution.weight[0].numel()
     plain = (convolution.stride, convolution.dilation, convolution.groups) == ((1, 1), (1, 1), 1)
     return plain and numbers <= _LARGEST_SHARE * norm.num_channels and not torch.is_autocast_enabled(x.device.type)
@@ -120,9 +123,10 @@ def _folded(patches: Tensor, shape: Sequence[int], kernel: Sequence[int], paddin
 
 
 def _space(pooled: Tensor, width: int) -> Tensor:
-    """Room for the pixels of one piece of a map, written again and again, (pixels, C); ``pooled`` (H/2, W/2, C)."""
-    rows = next(pooled_rows(2 * len(pooled), width, pooled.shape[2]))
-    return pooled.new_empty(2 * (rows.stop - rows.start) * width, pooled.shape[2])
+    """Room for the pixels of one piece of a map, written again and again, (pixels, C); ``pooled`` (B, H/2, W/2, C)."""
+    _, height, _, channels = pooled.shape
+    rows = next(pooled_rows(2 * height, width, channels))
+    return pooled.new_empty(2 * (rows.stop - rows.start) * width, channels)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ class _Pulled:
         over_patches: Σ_c w·γ·r·m, (K, P); where the sample's gradient is asked for.
         answers: A, (C, K); where that of a filter or of γ or β is.
         total: S, (C,).
-        agreement: Σ g·p, (C,).
+        agreement: Σ g·p, (C,), which stands for A where that is not asked for.
     """
 
     over_patches: Tensor | None
@@ -158,10 +162,11 @@ class _Pulled:
             mask_(y, g)
             m = y.view(-1, channels)  # 4·m, (pixels, C)
             total += m.sum(0)
-            agreement += (g * pooled[rows]).view(-1, channels).sum(0)
             if over_patches is not None:
                 torch.mm(filters, m.t(), out=over_patches[:, pixels])
-            if answers is not None:
+            if answers is None:
+                agreement += (g * pooled[rows]).sum((0, 1))
+            else:
                 answers.addmm_(m.t(), centred[:, pixels].t())
         if over_patches is not None:
             over_patches[:, stop:] = 0  # an odd last row is not pooled
@@ -175,7 +180,7 @@ class _FirstBlock(torch.autograd.Function):
         weight = layers[0]
         height, width = (x.shape[2 + i] + 2 * padding[i] - weight.shape[2 + i] + 1 for i in range(2))
         pooled = x.new_empty(len(x), height // 2, width // 2, len(weight))  # (B, H/2, W/2, C)
-        space = _space(pooled[0], width)
+        space = _space(pooled, width)
         for one, found in zip(x, pooled, strict=True):
             sample = _Sample.of(one, layers, eps, padding)
             for rows in pooled_rows(height, width, len(weight)):
@@ -205,10 +210,10 @@ def _gradients(
 ) -> list[Tensor]:
     """∂x, ∂w, that of the convolution's bias, ∂γ, ∂β; ``near`` p and g (B, C, H/2, W/2), ``how`` ε and the padding."""
     (x, weight, _, gamma, beta), (eps, padding) = inputs, how
-    found = [torch.zeros_like(t) for t in inputs]
+    found = [torch.empty_like(x), *(torch.zeros_like(t) for t in inputs[1:])]
     w = weight.flatten(1)  # (C, K)
     pooled, slope = (t.permute(0, 2, 3, 1) for t in near)  # (B, H/2, W/2, C)
-    space = _space(pooled[0], x.shape[3] + 2 * padding[1] - weight.shape[3] + 1)
+    space = _space(pooled, x.shape[3] + 2 * padding[1] - weight.shape[3] + 1)
     for i in range(len(x)):
         sample = _Sample.of(x[i], inputs[1:], eps, padding)
         pulled = _Pulled.of(sample, (pooled[i], slope[i]), space, over_x, learns)

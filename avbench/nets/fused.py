@@ -1,13 +1,14 @@
 """Normalisation, ReLU and pooling of a ConvNet block on a CPU, where feature maps outgrow the caches.
 
-Channels-last, so that every pass runs along the channels, and as one step of automatic differentiation with respect
-to the input alone: distribution matching never asks for a gradient of the weights. Autograd would keep three tensors
-as large as the feature map, and GroupNorm's backward would take longer than the convolutions'; here one is kept. With
+Channels-last, so that every pass runs along the channels, and as one step of automatic differentiation. Autograd would
+keep three tensors as large as the feature map, and GroupNorm's backward would take longer than the convolutions'; here
+one is kept. With
 x̂ = (x − μ)·r over the n pixels of a channel of one sample, y = γ·x̂ + β, p = pool(ReLU(y)) and g the gradient of p,
 
     m = 1[y > 0] · unpool(g),    Σm·x̂ = (Σ g·p − β·Σm) / γ,    ∂x = γ·r·(m − Σm/n − x̂·Σm·x̂/n),
 
-unpool the transpose of average pooling. ``python benchmarks/speed/iteration.py`` measures what it gains.
+∂γ = Σm·x̂ and ∂β = Σm, with unpool the transpose of average pooling. ``python benchmarks/speed/iteration.py`` measures
+what it gains.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ _LEAST_SCALE = 1e-2
 
 
 def is_large(x: Tensor, channels: int) -> bool:
-    """Whether feature maps with ``channels`` of a sample of x (B, …, H, W) outgrow the caches of a CPU."""
+    """Whether feature maps with ``channels`` of a sample of x (B, …, H, W) outgrow the caches of a CPU.
+
+    Not inside torch.func's transforms: steps of differentiation of our own do not follow them.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
     return x.device.type == "cpu" and 4 * channels * x.shape[-2] * x.shape[-1] >= _LEAST_BYTES
 
 

@@ -14,7 +14,7 @@ from avbench.data.store import StoreInfo
 from avbench.errors import RequestError
 from avbench.grammar import Variant
 from avbench.jobs import EvaluateTask
-from avbench.nets.base import Architecture, Encoder
+from avbench.nets.base import Architecture, Encoder, first_order
 from avbench.plugin import Setting
 from avbench.randomness import Streams
 from avbench.testing.bench import PRESET, Bench, Scene
@@ -204,6 +204,13 @@ def gradients(subject: Encoders) -> str:
                 raise Failure(f"a gradient for {name}", missing, "Detach nothing, and use all that is declared.")
         if not bool(found[0].abs().sum() > 0):
             raise Failure("a gradient for the input", "zeros", "Detach nothing, and let the input reach the embedding.")
+        with first_order():
+            once = torch.autograd.grad((encoder(x) * weights).sum(), [x, *parameters.values()], allow_unused=True)
+        for name, slope, other in zip(["the input", *parameters], found, once, strict=True):
+            largest = 0.0 if slope is None or other is None else float((slope - other).detach().abs().max())
+            if slope is not None and largest > _ROUNDING * max(1.0, float(slope.detach().abs().max())):
+                advice = "Only what is differentiated again may be left out where is_first_order()."
+                raise Failure(f"the same gradient for {name} inside first_order()", f"{largest:.3g} apart", advice)
         if info.name == subject.accepted()[0][0].name:
             twice = twice and _second(found[0], x, list(parameters.values()))
     return "" if twice else "no second derivative: gradient and trajectory matching can't distil with it"

@@ -71,6 +71,31 @@ def test_the_first_block_is_its_layers_too(
     (found,) = torch.autograd.grad(ours.square().sum(), convolution.bias, retain_graph=True)
     assert float(found.abs().max()) == 0  # normalisation takes the bias away
 
+    # What is asked for is known when the block is made: the sample alone, and the layers alone.
+    slope = torch.randn(ours.shape, dtype=torch.float64).transpose(2, 3).contiguous().transpose(2, 3)
+    for over_x in (True, False):
+        leaf = x.detach().requires_grad_(over_x)
+        for p in (*convolution.parameters(), *norm.parameters()):
+            p.requires_grad_(not over_x)
+        wanted = [leaf] if over_x else [convolution.weight, norm.weight, norm.bias]
+        ours, theirs = first_block(leaf, convolution, norm), F.avg_pool2d(F.relu(norm(convolution(leaf))), 2)
+        pairs = zip(*(torch.autograd.grad(each, wanted, slope) for each in (ours, theirs)), strict=True)
+        for mine, plain in pairs:
+            torch.testing.assert_close(mine, plain, rtol=1e-10, atol=1e-12)
+    assert first_block(x[:0], convolution, norm).shape == (0, *ours.shape[1:])
+
+
+def test_transforms_of_torch_func_get_the_plain_layers(always: None) -> None:
+    torch.manual_seed(0)
+    network = ConvNet((3, 32, 32), 64, 3, (4, 4)).double().requires_grad_(False)
+    x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    found = torch.func.grad(lambda y: network(y).square().sum())(x)
+    leaf = x.clone().requires_grad_(True)
+    (wanted,) = torch.autograd.grad(network(leaf).square().sum(), leaf)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-10)
+    each = torch.func.vmap(lambda y: network(y[None])[0])(x)
+    torch.testing.assert_close(each, network(x), rtol=1e-9, atol=1e-10)
+
 
 def test_the_first_block_keeps_its_digits_where_frames_are_smooth_and_far_from_zero() -> None:
     torch.manual_seed(0)
@@ -104,11 +129,15 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("shape", "padding", "grid"), [((3, 32, 32), 1, (4, 4)), ((1, 33, 28), 3, (4, 3))])
+@pytest.mark.parametrize("width", [8, 64])
 def test_a_network_embeds_and_pulls_back_as_its_layers_do(
-    always: None, shape: tuple[int, int, int], padding: int, grid: tuple[int, int]
+    always: None, shape: tuple[int, int, int], padding: int, grid: tuple[int, int], width: int
 ) -> None:
     torch.manual_seed(0)
-    network = ConvNet(shape, 8, 3, grid, padding).double().requires_grad_(False)
+    network = ConvNet(shape, width, 3, grid, padding).double().requires_grad_(False)
+    assert (width == 64) == any(
+        "FirstBlock" in name for name in _steps(network(torch.randn(2, *shape).double().requires_grad_(True)))
+    )
     x = torch.randn(5, *shape, dtype=torch.float64)
 
     def embedded(way: object) -> tuple[torch.Tensor, torch.Tensor]:
@@ -121,9 +150,10 @@ def test_a_network_embeds_and_pulls_back_as_its_layers_do(
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
-def test_micro_batches_change_no_bit(always: None) -> None:
+@pytest.mark.parametrize("width", [16, 64])
+def test_micro_batches_change_no_bit(always: None, width: int) -> None:
     torch.manual_seed(0)
-    network = ConvNet((3, 32, 32), 16, 3, (4, 4)).requires_grad_(False)
+    network = ConvNet((3, 32, 32), width, 3, (4, 4)).requires_grad_(False)
     x = torch.randn(13, 3, 32, 32)
 
     def embedded(size: int) -> tuple[torch.Tensor, torch.Tensor]:
