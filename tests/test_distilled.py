@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
@@ -18,6 +19,10 @@ from avbench.distilled import label_dtype, load
 from avbench.errors import RequestError
 
 CPU = torch.device("cpu")
+
+
+#: safetensors writes complex numbers from 0.7 on.
+NOT_WHOLE = [dtype for dtype in (torch.float32, torch.complex64) if dtype in safetensors.torch._SIZE]
 
 
 def learned(small, *, factor: int = 2, modality: str = "av", channels: int = 3, dtype=torch.float32) -> LearnedSet:  # type: ignore[no-untyped-def]
@@ -101,7 +106,7 @@ def test_the_hash_of_a_selection_changes_with_a_row(small) -> None:
     assert replace(one, rows=torch.tensor([8, 9, 21, 34])).content_hash != one.content_hash
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+@pytest.mark.parametrize("dtype", NOT_WHOLE)
 @pytest.mark.parametrize(("kind", "name"), [("learned", "labels"), ("selected", "labels"), ("selected", "rows")])
 def test_labels_and_rows_of_no_whole_numbers_are_refused(
     small, tmp_path: Path, kind: str, name: str, dtype: torch.dtype
