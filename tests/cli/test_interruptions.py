@@ -142,9 +142,11 @@ def test_a_signal_ends_the_workers_and_the_run_can_be_resumed(
     avdigits_data: Path, tmp_path: Path, undisturbed: str, number: int, status: int
 ) -> None:
     out = tmp_path / "runs"
-    if signal.getsignal(number) is signal.SIG_IGN:  # under nohup it is, and what is started would inherit that
+    ours = signal.getsignal(number)
+    if ours is signal.SIG_IGN:  # under nohup it is, and what is started would inherit that
         signal.signal(number, signal.SIG_DFL)
     running = start(avdigits_data, out)
+    signal.signal(number, ours)
     wait_for_steps(out, 5, running)
     worker = worker_of(running.pid)
     running.send_signal(number)
