@@ -144,6 +144,12 @@ def test_the_convolution_that_was_tried_is_a_convolution(script: Any) -> None:
     torch.testing.assert_close(found.permute(0, 3, 1, 2), expected)
 
 
+def test_blocks_of_our_own_are_the_plain_layers(script: Any) -> None:
+    found = figures(script("blocks").measure(small(script)))
+    assert 0 < found.pop("32 × 32, 0.25 MiB a map: largest difference") < 1e-4  # other roundings: it was another way
+    assert len(found) == 6 and all(value > 0 for value in found.values())
+
+
 def test_limits_are_found(script: Any) -> None:
     found = figures(script("peak").measure(small(script)))
     assert min(found.values()) > 0

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avbench.nets.fused import differentiable
 from avbench.nets.rows import halved, mask_, pooled_rows
 
 #: Patches of more numbers than this share of the filters would cost more in products than the map does in memory.
@@ -195,12 +196,9 @@ class _FirstBlock(torch.autograd.Function):
         *inputs, pooled = ctx.saved_tensors
         asked = ctx.needs_input_grad[:5]
         if torch.is_grad_enabled():
-            # Somebody differentiates this gradient: the plain layers know how.
             x, weight, shift, gamma, beta = inputs
             y = F.group_norm(F.conv2d(x, weight, shift, padding=ctx.padding), len(gamma), gamma, beta, ctx.eps)
-            wanted = [t for t, needed in zip(inputs, asked, strict=True) if needed]
-            grown = iter(torch.autograd.grad(F.avg_pool2d(F.relu(y), 2), wanted, slopes[0], create_graph=True))
-            return *(next(grown) if needed else None for needed in asked), None, None
+            return *differentiable(F.avg_pool2d(F.relu(y), 2), inputs, asked, slopes[0]), None, None
         found = _gradients(inputs, (pooled, slopes[0]), (ctx.eps, ctx.padding), asked[0], any(asked[1:]))
         return *(each if needed else None for each, needed in zip(found, asked, strict=True)), None, None
 

@@ -13,6 +13,7 @@ what it gains.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -21,8 +22,8 @@ from torch.nn import functional as F
 
 from avbench.nets.rows import mask_, pooled_rows
 
-#: Below this size of a sample's feature map the plain layers are as fast: it stays in the caches. At 64 × 64 and 128
-#: filters, 2 MiB, a pass with a gradient takes 0.66 of their time; at 32 × 32 0.90, forwards alone 1.04.
+#: Below this size of a sample's first feature map the plain layers are as fast, or faster: it stays in the caches.
+#: ``python benchmarks/speed/blocks.py`` shows both on either side of it.
 _LEAST_BYTES = 1 << 20
 #: A channel's scale γ below this share of the largest |γ| or |β| would cost digits in Σm·x̂.
 _LEAST_SCALE = 1e-2
@@ -68,6 +69,20 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tenso
     return F.avg_pool2d(F.relu_(y), 2), mean, rstd
 
 
+def differentiable(
+    plain: Tensor, inputs: Sequence[Tensor], asked: Sequence[bool], slope: Tensor
+) -> list[Tensor | None]:
+    """Gradients of the ``asked`` inputs that somebody differentiates again: through plain layers, which know how.
+
+    Args:
+        plain: what those layers make of the inputs.
+        slope: the gradient of ``plain``, of its shape.
+    """
+    wanted = [t for t, needed in zip(inputs, asked, strict=True) if needed]
+    grown = iter(torch.autograd.grad(plain, wanted, slope, create_graph=True))
+    return [next(grown) if needed else None for needed in asked]
+
+
 class _NormReluPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -82,11 +97,8 @@ class _NormReluPool(torch.autograd.Function):
         x, weight, bias = inputs
         asked = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
-            # Somebody differentiates this gradient: the plain layers know how.
-            again = F.avg_pool2d(F.relu(F.group_norm(x, x.shape[1], weight, bias, ctx.eps)), 2)
-            wanted = [t for t, needed in zip(inputs, asked, strict=True) if needed]
-            grown = iter(torch.autograd.grad(again, wanted, slopes[0], create_graph=True))
-            return *(next(grown) if needed else None for needed in asked), None
+            plain = F.avg_pool2d(F.relu(F.group_norm(x, x.shape[1], weight, bias, ctx.eps)), 2)
+            return *differentiable(plain, inputs, asked, slopes[0]), None
         result = torch.empty_like(x, memory_format=torch.channels_last)
         over_weight, over_bias = torch.zeros_like(weight), torch.zeros_like(bias)
         maps = [t.permute(0, 2, 3, 1) for t in (x, result, pooled, slopes[0])]  # (B, H, W, C), then (B, H/2, W/2, C)
