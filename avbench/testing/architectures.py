@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -207,8 +208,9 @@ def gradients(subject: Encoders) -> str:
         with first_order():
             once = torch.autograd.grad((encoder(x) * weights).sum(), [x, *parameters.values()], allow_unused=True)
         for name, slope, other in zip(["the input", *parameters], found, once, strict=True):
-            largest = 0.0 if slope is None or other is None else float((slope - other).detach().abs().max())
-            if slope is not None and largest > _ROUNDING * max(1.0, float(slope.detach().abs().max())):
+            assert slope is not None  # or it was refused above
+            largest = math.inf if other is None else float((slope - other).detach().abs().max())
+            if largest > _ROUNDING * max(1.0, float(slope.detach().abs().max())):
                 advice = "Only what is differentiated again may be left out where is_first_order()."
                 raise Failure(f"the same gradient for {name} inside first_order()", f"{largest:.3g} apart", advice)
         if info.name == subject.accepted()[0][0].name:

@@ -31,6 +31,7 @@ from avbench.api import (
     StoreWriter,
     Streams,
     hookimpl,
+    is_first_order,
     option,
 )
 from avbench.protocols.base import Metric
@@ -115,6 +116,30 @@ class Cut(Flat):
     """No gradient to the input."""
 
     encoder = CutEncoder
+
+
+class HastyEncoder(FlatEncoder):
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.layer.weight, self.layer.bias
+        return torch.tanh(F.linear(x.flatten(1), weight, bias.detach() if is_first_order() else bias))
+
+
+class Hasty(Flat):
+    """Leaves a gradient out where it is not differentiated again."""
+
+    encoder = HastyEncoder
+
+
+class SteepEncoder(FlatEncoder):
+    def forward(self, x: Tensor) -> Tensor:
+        z = super().forward(x)
+        return 2 * z - z.detach() if is_first_order() else z
+
+
+class Steep(Flat):
+    """Another gradient where it is not differentiated again."""
+
+    encoder = SteepEncoder
 
 
 class FixedEncoder(FlatEncoder):
@@ -459,6 +484,8 @@ BROKEN: list[tuple[Any, tuple[str, ...], str]] = [
     (HalfDrawn, ("draw", "global-random-state"), "layer.bias"),
     (Normed, ("per-sample",), "batch"),
     (Cut, ("gradients",), "the input"),
+    (Hasty, ("gradients",), "layer.bias inside first_order()"),
+    (Steep, ("gradients",), "the input inside first_order()"),
     (Fixed, ("moves",), "float32"),
     (SmallBatches, ("grid",), "too many samples"),
     (Ageing, ("repeatable", "draw"), "one seed"),
