@@ -22,6 +22,7 @@ from avbench.jobs import DistilTask, EvaluateTask
 from avbench.plugin import Setting
 from avbench.presets import Preset, preset
 from avbench.results import RunDirectory
+from avbench.tasks.distilling import describe_set
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,11 @@ def _cell(
 ) -> Cell:
     """The cell that a set is: the one of its own record where it lies in this very directory, else a new one."""
     known = _record_beside(adoption.path)
-    label = adoption.label or (known["method"]["label"] if known else adoption.path.stem)
     if known and not adoption.label:
         method = PluginRef(**known["method"])
         training = replace(training, architecture=PluginRef(**known["architecture"]))
     else:
+        label = adoption.label or adoption.path.stem
         method = PluginRef(label, label, 1, "adopted", "", {}, {})
     cell = Cell(
         dataset=setting.dataset.name,
@@ -126,14 +127,6 @@ def _record_beside(path: Path) -> Mapping[str, Any] | None:
 
 def _keep(given: DistilledSet, cell: Cell, adoption: Adoption, directory: RunDirectory) -> None:
     given.save(directory.set_folder(cell.key))
-    about = given.describe()
-    result = {
-        **{name: about[name] for name in ("content_hash", "kind", "items", "storage_bytes", "notes")},
-        "ratio": about["items"] / given.dataset.size("train"),
-        "steps": 0,
-        "snapshots": {},
-        "controls": [],
-    }
     record = {
         "status": "done",
         **describe_task(DistilTask(cell)),
@@ -142,7 +135,7 @@ def _keep(given: DistilledSet, cell: Cell, adoption: Adoption, directory: RunDir
         "duration_s": 0.0,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "adopted": {"path": adoption.path.name, "sha256": _digests(adoption.path)},
-        "result": result,
+        "result": {**describe_set(given), "steps": 0, "snapshots": {}, "controls": []},
     }
     directory.write_record("distil", cell.key, record)
 

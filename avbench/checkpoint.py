@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from avbench.tensor_files import save_tensors_atomically
 from avbench.work import State
 
 _FORMAT = "1"
@@ -23,17 +20,7 @@ def save_checkpoint(path: Path, step: int, state: State) -> None:
     """Write atomically: a reader finds the old checkpoint or the whole new one."""
     tensors: dict[str, Tensor] = {}
     skeleton = json.dumps({"step": step, "state": _take_apart(state, tensors)}, allow_nan=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        save_file(tensors, partial, metadata={"format": _FORMAT, "skeleton": skeleton})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # on a full disk half a checkpoint would take the room of the record
-            partial.unlink(missing_ok=True)
-        raise
+    save_tensors_atomically(path, tensors, {"format": _FORMAT, "skeleton": skeleton})
 
 
 def load_checkpoint(path: Path) -> tuple[int, State] | None:
@@ -55,8 +42,7 @@ def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
     """``value`` as JSON, its tensors moved into ``tensors``. Keys of any scalar type survive."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        # A copy of its own: safetensors refuses tensors that share memory.
-        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        tensors[name] = value
         return {"tensor": name}
     if isinstance(value, dict):
         return {"dict": [[key, _take_apart(item, tensors)] for key, item in value.items()]}

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,6 +84,7 @@ class Coordinator:
         self._look_again: dict[str, float] = {}
         self._elsewhere = set[str]()
         self._active: dict[str, _Active] = {}
+        self._launches = Counter[str]()
         # Two runs in one directory must not write into each other's job folders.
         self._attempt = f"{os.getpid()}-{secrets.token_hex(3)}"
 
@@ -140,7 +142,7 @@ class Coordinator:
 
     def _start(self, job: Job) -> None:
         """Start what of a job no other run is doing; the rest waits for that run."""
-        folder = self.directory.root / "jobs" / f"{job.id}-{self._attempt}"
+        folder = self._folder(job)
         claimed = [task for task in job.tasks if self._claims.take(task.key, folder)]
         held = tuple(task for task in job.tasks if task not in claimed)
         if held:
@@ -148,7 +150,14 @@ class Coordinator:
             self._tell_held(held)
         mine = tuple(task for task in claimed if not self._settled_elsewhere(task))
         if mine:
+            self._launches[job.id] += 1
             self._launch(Job(mine, job.needs), folder)
+
+    def _folder(self, job: Job) -> Path:
+        """The folder of a job's next launch. Whoever still writes for the last one, or left word there, has another."""
+        before = self._launches[job.id]
+        name = f"{job.id}.{before + 1}" if before else job.id
+        return self.directory.root / "jobs" / f"{name}-{self._attempt}"
 
     def _wait_for(self, tasks: tuple[Task, ...], job: Job) -> None:
         """Look at some tasks of a job again later."""

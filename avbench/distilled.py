@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -29,6 +29,8 @@ from avbench.data.samples import Batch, ChosenRows, Rows, Samples, TensorSamples
 from avbench.data.store import StoreInfo, open_store
 from avbench.distill.factor import decode, decode_rows
 from avbench.errors import RequestError
+from avbench.results import write_atomically
+from avbench.tensor_files import save_tensors_atomically
 
 FORMAT = 1
 #: Beyond this the samples of packed items are decoded as they are asked for.
@@ -106,11 +108,10 @@ class DistilledSet(ABC):
         }
 
     def save(self, folder: Path) -> None:
-        """Write the description and the tensors into ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: t.contiguous().cpu() for k, t in self.tensors().items()}, folder / _TENSORS)
+        """Write the description and the tensors into ``folder``: a set that lies there may be read meanwhile."""
+        save_tensors_atomically(folder / _TENSORS, self.tensors())
         text = json.dumps({**self.describe(), "dataset_info": self.dataset.as_json()}, indent=2)
-        (folder / _JSON).write_text(text + "\n", encoding="utf-8")
+        write_atomically(folder / _JSON, text + "\n")
 
     def as_torch(
         self, *, decode: bool = True, data: str | Path = "data"

@@ -43,6 +43,16 @@ def read_event(line: bytes) -> dict[str, Any] | None:
     return found if _NEEDED.get(str(found["event"]), set()) <= found.keys() else None
 
 
+def settled(path: Path) -> set[str]:
+    """The keys of the tasks that have ended by what is written in ``events.jsonl``.
+
+    Raises:
+        OSError: there is no such file, or it can't be read.
+    """
+    events = map(read_event, path.read_bytes().splitlines())
+    return {str(event["task"]) for event in events if event is not None and event["event"] in ENDS}
+
+
 def phase_after(event: Mapping[str, Any]) -> str:
     """Where in its work an event leaves a task."""
     if event["event"] == "step":

@@ -91,7 +91,7 @@ class Evidence:
         self.claims: dict[str, Claim] = {}
         self.announcements: list[Announcement] = []
         self.damaged: list[Path] = []
-        self._read: dict[Path, tuple[tuple[int, int], dict[str, Any] | Unreadable | None]] = {}
+        self._read: dict[Path, tuple[tuple[int, int], dict[str, Any] | Unreadable]] = {}
         self.silence = Silence()
 
     def look(self) -> None:
@@ -159,12 +159,11 @@ class Evidence:
             return None
         stamp = (state.st_mtime_ns, state.st_size)
         if path not in self._read or self._read[path][0] != stamp:
-            record: dict[str, Any] | Unreadable | None = read_record(path)
-            if isinstance(record, dict):
-                # The directory knows which artefacts a record counts for nothing without.
-                record = RunDirectory(self.root).record(kind, folder.name)
-            self._read[path] = (stamp, record)
-        return self._read[path][1]
+            self._read[path] = (stamp, read_record(path))
+        record = self._read[path][1]
+        done = isinstance(record, dict) and record["status"] == "done"
+        # Asked each time: an artefact may go while its record stays as it is.
+        return None if done and RunDirectory(self.root).lacks_artefact(kind, folder.name) else record
 
 
 def _entries(folder: Path) -> Iterator[Path]:

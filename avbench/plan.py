@@ -16,7 +16,7 @@ from avbench.cells import Cell
 from avbench.data.store import StoreInfo
 from avbench.grid import Planned, Request, expand
 from avbench.jobs import DistilTask, EvaluateTask, Job, PrerequisiteTask, ShardTask, Task
-from avbench.results import RunDirectory, has_snapshots, hash_in
+from avbench.results import RunDirectory, has_snapshots, hash_in, is_beyond
 
 #: Items of cells that share a job, in float32. Each takes three times that with momentum and gradient, and a GPU of
 #: 24 GiB is to hold them beside a network and a micro-batch (docs/budget.md).
@@ -129,11 +129,7 @@ class Standing:
 
     def beyond(self, task: EvaluateTask) -> bool:
         """Whether a task judges a snapshot after more steps than the set turned out to have."""
-        found = self.record("distil", task.cell.key)
-        if task.snapshot is None or found is None or found["status"] != "done":
-            return False
-        steps: int = found["result"]["steps"]
-        return task.snapshot > steps
+        return is_beyond(self.record("distil", task.cell.key), task.snapshot)
 
     def remains(self, task: Task, record_key: str | None, needs: Iterable[str] = ()) -> bool:
         """Whether the task is to be run. ``record_key`` is ``None`` where it is not known yet."""

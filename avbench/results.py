@@ -6,8 +6,15 @@ Layout of the run directory::
     distil/<key>/         distilled.json, distilled.safetensors, curve.jsonl, record.json, snapshots/<step>/
     shard/<key>-<first class>-<before class>/   the same for some classes of a cell, until they are put together
     evaluate/<key>/       record.json
-    jobs/<id>-<attempt>/  spec.json, events.jsonl, log.txt: what a worker was told and said
+    tuning/<key>/         record.json: an option's value that was chosen on the validation split
+    weights/              <key>.json, <key>.safetensors: given weights, where workers find them
+    claims/               <task key>.<generation>: which run is doing a task
+    jobs/run-<attempt>.json     what a run means to do, and whether it has ended
+    jobs/<id>-<attempt>/  spec.json, events.jsonl, log.txt: what a worker was told and said; <id>.2-<attempt>/ where
+                          the same run started the job once more
+    hooks/<name>/         what a hook keeps
     <kind>/<key>/checkpoint.safetensors   while a task is under way
+    .<file>.<process>-<token>   beside any file, while it is written; a kill leaves it
 """
 
 from __future__ import annotations
@@ -38,21 +45,27 @@ _ARTEFACTS = {
 }
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees either the old one or the whole new one."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write, which then takes the place of ``path``: a reader sees the old one or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two hosts that share a file system may have processes of one number.
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
+        yield partial
+        with partial.open("r+b") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # on a full disk half a file would take the room of the record
             partial.unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees either the old one or the whole new one."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -69,8 +82,12 @@ class RunDirectory:
         """The record of a task, or ``None`` where there is none that can be read, or its artefact has gone."""
         folder = self.folder(kind, key)
         found = _read(folder / "record.json")
-        lost = [name for name in _ARTEFACTS[kind] if not (folder / name).is_file()]
-        return None if found is not None and found["status"] == "done" and lost else found
+        return None if found is not None and found["status"] == "done" and self.lacks_artefact(kind, key) else found
+
+    def lacks_artefact(self, kind: str, key: str) -> bool:
+        """Whether a file is absent without which a record that says "done" counts for nothing."""
+        folder = self.folder(kind, key)
+        return not all((folder / name).is_file() for name in _ARTEFACTS[kind])
 
     def done(self, kind: str, key: str) -> bool:
         found = self.record(kind, key)
@@ -85,7 +102,7 @@ class RunDirectory:
     def tidy(self, kind: str, key: str) -> None:
         """Remove what is of no use beside a finished record: its checkpoint, and what a kill left half-written."""
         folder = self.folder(kind, key)
-        for left in (folder / "checkpoint.safetensors", *folder.glob(".*")):
+        for left in (folder / "checkpoint.safetensors", *folder.glob(".*"), *folder.glob("snapshots/*/.*")):
             with contextlib.suppress(OSError):  # over NFS a file that is still mapped stays, under another name
                 left.unlink(missing_ok=True)
 
@@ -135,6 +152,14 @@ def has_snapshots(record: Mapping[str, Any] | None, wanted: Sequence[int]) -> bo
         return False
     result = record["result"]
     return all(step > result["steps"] or str(step) in result.get("snapshots", {}) for step in wanted)
+
+
+def is_beyond(record: Mapping[str, Any] | None, snapshot: int | None) -> bool:
+    """Whether a distil record is of a set that is done, after fewer steps than a snapshot of it was asked for."""
+    if snapshot is None or record is None or record["status"] != "done":
+        return False
+    steps: int = record["result"]["steps"]
+    return snapshot > steps
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from avbench.evidence import KINDS, Claim, Evidence, Heard
 from avbench.jobs import EvaluateTask, Task, cell_of_shard, in_lock_step
-from avbench.results import hash_in
+from avbench.results import hash_in, is_beyond
 from avbench.runs import Announcement, PlannedTask
 
 State = Literal["done", "running", "waiting", "unfinished", "failed", "stranded"]
@@ -170,9 +170,6 @@ class _Tasks:
                 begun = {key for job in own for key in job.tasks}
                 self._awaited |= {task.key for task in run.tasks if task.key not in begun}
         self._planned |= {key: PlannedTask.of(task) for key, task in self._full.items()}
-        self._ends = {
-            key: heard for job in evidence.jobs.values() for key, heard in job.heard.items() if heard.end == "done"
-        }
         self._known: dict[str, TaskStatus] = {}
 
     def all(self) -> list[TaskStatus]:
@@ -206,14 +203,23 @@ class _Tasks:
             return TaskStatus(task.key, task.kind, task.title, "waiting")
         if record is not None and record_key is not None:
             return self._recorded(task, record_key, record)
-        if task.kind == "evaluate" and record_key and task.key in self._ends:
-            # A snapshot after more steps than the set has: there is nothing to judge, and no record.
+        if self._has_nothing_to_judge(task):
             return TaskStatus(task.key, task.kind, task.title, "done")
         if task.kind == "shard" and self._is_done("distil", cell_of_shard(task.key)):
             return TaskStatus(task.key, task.kind, task.title, "done")  # put together, and removed
         needs = [self._status(need).state for need in task.needs if need in self._planned]
         hopeless = any(state in ("failed", "stranded") for state in needs)
         return TaskStatus(task.key, task.kind, task.title, "stranded" if hopeless else "unfinished")
+
+    def _has_nothing_to_judge(self, task: PlannedTask) -> bool:
+        """Whether a task judges a snapshot after more steps than its set has: it is done, and leaves no record."""
+        full = self._full.get(task.key)
+        if not isinstance(full, EvaluateTask):
+            return False
+        try:
+            return is_beyond(self._evidence.records.get(("distil", full.cell.key)), full.snapshot)
+        except (KeyError, TypeError, AttributeError):
+            return False  # a record that says "done" and has no result
 
     def _is_done(self, kind: str, key: str) -> bool:
         record = self._evidence.records.get((kind, key))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from avbench.cells import PluginRef
@@ -28,6 +27,7 @@ from avbench.data.store import StoreInfo
 from avbench.errors import RequestError
 from avbench.formats.authors import load_restricted
 from avbench.results import RunDirectory, write_atomically
+from avbench.tensor_files import save_tensors_atomically
 
 _FOLDER = "weights"
 _IN_A_RUN = "tensors.safetensors"
@@ -184,12 +184,9 @@ def keep_weights(given: GivenWeights, directory: RunDirectory) -> None:
         "modalities": given.modalities,
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{given.key}.json", json.dumps(about, indent=2) + "\n")
         if not target.is_file():
-            partial = folder / f".{given.key}.{os.getpid()}"
-            save_file({name: t.cpu().contiguous().clone() for name, t in given.tensors.items()}, partial)
-            partial.replace(target)
+            save_tensors_atomically(target, given.tensors)
     except OSError as error:
         raise RequestError(f"{folder} can't be written ({error.strerror}); choose another folder.") from None
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import Small
 
+from avbench import coordinator
 from avbench.coordinator import Coordinator, Outcome
 from avbench.executors.base import Ended, Executor, Resources
 from avbench.grammar import parse_variants
@@ -111,6 +112,37 @@ def test_every_attempt_has_folders_of_its_own(small: Small, tmp_path: Path) -> N
         act()
     folders = [set(executor.folders) for _, executor, _ in attempts]
     assert len(folders[0]) == len(folders[1]) and not folders[0] & folders[1]
+
+
+def test_a_job_that_is_started_again_meets_nothing_that_its_first_start_left(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was taken over may have left word of its end, and its worker may still write."""
+    monkeypatch.setattr(coordinator, "_LOOK_AGAIN_S", 0.0)
+    act, executor, _ = run(small, tmp_path, lambda key: [event("done", key)])
+    start = executor.start
+    seen = list[set[str]]()
+
+    def overtaken(job_id: str, folder: Path) -> None:
+        seen.append({path.name for path in folder.iterdir()})
+        if len(seen) > 2:
+            start(job_id, folder)
+            return
+        (folder / "ended.json").write_text("{}", encoding="utf-8")
+        executor.folders.append(folder)
+        taken.append(Ended(job_id, 1, "taken over"))
+
+    taken = list[Ended]()
+    ended = executor.ended
+    monkeypatch.setattr(executor, "start", overtaken)
+    monkeypatch.setattr(executor, "ended", lambda: [taken.pop() for _ in range(len(taken))] + ended())
+    outcome = act()
+    assert len(outcome.done) == 3 and not outcome.failed
+    assert len(set(executor.folders)) == len(executor.folders) > 3
+    assert all(names == {"spec.json", "events.jsonl"} for names in seen)
+    # By the end of the name status knows whose run a folder is of.
+    assert len({folder.name.split("-", 2)[2] for folder in executor.folders}) == 1
+    assert [folder.name.split("-")[1].partition(".")[2] for folder in executor.folders[:3]] == ["", "2", "3"]
 
 
 def test_an_interrupt_is_told_to_hooks(small: Small, tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def _chosen(jobs: list[JobFolder], wanted: str, out: Path, every: bool) -> list[
         known = {each.path.name for each in jobs} | {task.title for each in jobs for task in each.tasks.values()}
         raise RequestError(f"{out} has no job {wanted!r}; {nearest(wanted, known)}")
     found.sort(key=lambda each: (_began_s(each.path), each.path.name))
-    # The same job of several runs: a folder is named after the job, then the run.
-    last = {each.path.name.rsplit("-", 2)[0]: each for each in found}
+    # The same job, started again or by several runs: a folder is named after the job, which start it is, and the run.
+    last = {each.path.name.rsplit("-", 2)[0].partition(".")[0]: each for each in found}
     return found if every else [each for each in found if each in last.values()]
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avbench.events import settled
 from avbench.results import write_atomically
-
-#: Events after which a task of a job needs no further attempt.
-_SETTLED = ("done", "failed", "stranded")
 
 
 @dataclass
@@ -60,17 +57,13 @@ def leave_unsettled(folder: Path) -> bool:
     """
     from avbench.desk import Spec
 
-    settled = set()
     events = folder / "events.jsonl"
-    for line in events.read_bytes().splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            event = json.loads(line)
-            settled |= {event["task"]} if event["event"] in _SETTLED else set()
+    over = settled(events)
     with events.open("ab") as file:
         file.write(b"\n")  # the last line may be torn, and the next worker goes on in this file
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     keys = [task.key for task in Spec.read(folder).tasks]
-    spec["tasks"] = [task for task, key in zip(spec["tasks"], keys, strict=True) if key not in settled]
+    spec["tasks"] = [task for task, key in zip(spec["tasks"], keys, strict=True) if key not in over]
     if spec["tasks"]:
         write_atomically(folder / "spec.json", json.dumps(spec, indent=1))
     return bool(spec["tasks"])

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from avbench import __version__
+from avbench.events import settled
 from avbench.executors.attempts import leave_unsettled
 from avbench.executors.base import Cause, Ended
 from avbench.executors.local import LocalExecutor
@@ -122,19 +123,9 @@ class NodeJob:
         """Claim what remains of the job for as long as it runs here."""
         if self._claims.held:
             return True
-        settled = self._settled()
-        return all(self._claims.join(key, self._folder, self._number) for key in self._job.keys if key not in settled)
-
-    def _settled(self) -> set[str]:
-        """Tasks that an attempt before this one has ended: their claims are given up."""
-        found = set()
-        for line in (self._folder / "events.jsonl").read_bytes().splitlines():
-            try:
-                event = json.loads(line)
-                found |= {event["task"]} if event["event"] in ("done", "failed", "stranded") else set()
-            except (ValueError, KeyError, TypeError):
-                continue
-        return found
+        # What an attempt before this one has ended is claimed no more.
+        left = set(self._job.keys) - settled(self._folder / "events.jsonl")
+        return all(self._claims.join(key, self._folder, self._number) for key in self._job.keys if key in left)
 
     def _supervise(self) -> Ended:
         number = self._attempts.begin()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from avbench.cells import Cell, PluginRef
@@ -18,6 +16,7 @@ from avbench.desk import Desk, TaskError, dtype_of
 from avbench.jobs import PrerequisiteTask, prerequisite_key
 from avbench.prerequisite import SHARED_SEED, Prerequisite, PrerequisiteContext
 from avbench.randomness import Streams
+from avbench.tensor_files import save_tensors_atomically
 
 _TENSORS = "tensors.safetensors"
 
@@ -82,10 +81,7 @@ def _context(desk: Desk, cell: Cell, need: Prerequisite) -> PrerequisiteContext:
 
 def keep_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write the tensors of a prerequisite; they count only once its record says done."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{_TENSORS}.{os.getpid()}"
-    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, partial)
-    partial.replace(folder / _TENSORS)
+    save_tensors_atomically(folder / _TENSORS, tensors)
 
 
 def load_prerequisites(desk: Desk, cell: Cell) -> dict[str, Mapping[str, Tensor]]:

@@ -33,10 +33,14 @@ _SUBMITTED = {r"submission\.json": _JSON_BYTES, r"SHA256SUMS": _TEXT_BYTES}
 #: What a run keeps for itself.
 _OF_A_RUN = {
     rf"prerequisite/{_KEY}/tensors\.safetensors": _TENSOR_BYTES,
-    rf"(distil|evaluate|prerequisite)/{_KEY}/(checkpoint\.safetensors|\.[^/]+)": _TENSOR_BYTES,
-    rf"{_SHARD}/(record\.json|curve\.jsonl|checkpoint\.safetensors|\.[^/]+)": _TENSOR_BYTES,
+    rf"(distil|evaluate|prerequisite)/{_KEY}/checkpoint\.safetensors": _TENSOR_BYTES,
+    rf"{_SHARD}/(record\.json|curve\.jsonl|checkpoint\.safetensors)": _TENSOR_BYTES,
     rf"{_SHARD}/(snapshots/\d{{1,9}}/)?distilled\.(json|safetensors)": _TENSOR_BYTES,
     r"weights/[^/]+\.(json|safetensors)": _TENSOR_BYTES,
+    # What a kill leaves half-written.
+    rf"(evaluate|prerequisite|tuning)/{_KEY}/\.[^/]+": _TENSOR_BYTES,
+    rf"({_SET}|{_SHARD}(/snapshots/\d{{1,9}})?)/\.[^/]+": _TENSOR_BYTES,
+    r"weights/\.[^/]+": _TENSOR_BYTES,
     r"(jobs|claims|hooks)/.*": _TENSOR_BYTES,
     r"runs?\.json|\.[^/]+": _TEXT_BYTES,
 }

@@ -12,6 +12,7 @@ import torch
 from packages import avbench
 
 import avbench as library
+from avbench.verification.integrity import check_integrity
 
 FAST = ("--networks", "2", "--preset", "quick", "--set", "convnet.width=4")
 FAST += ("--set", "recognition-quick.updates=4", "--set", "recognition-quick.epochs=2")
@@ -83,6 +84,21 @@ def test_plain_arrays_with_the_same_numbers_get_the_same_score(run: Path, small:
     assert row["av_mean"] == expected["av_mean"]
     (record,) = [json.loads(p.read_text(encoding="utf-8")) for p in (tmp_path / "runs").glob("distil/*/record.json")]
     assert set(record["adopted"]["sha256"]) == {"theirs.npz"}
+
+
+def test_a_name_that_holds_a_bracket_passes_verification(run: Path, small: Any, tmp_path: Path) -> None:
+    done = avbench(
+        *("evaluate", str(set_of(run, "dm")), "--dataset", "small3", "--name", "dm [v2]", *FAST),
+        *("--data", str(small.data), "--out", str(tmp_path / "runs")),
+    )
+    assert done.returncode == 0, done.stderr
+    assert check_integrity(tmp_path / "runs").findings.problems == []
+    # A label that is neither the name nor the name with options is still refused.
+    (record,) = (tmp_path / "runs").glob("distil/*/record.json")
+    known = json.loads(record.read_text(encoding="utf-8"))
+    known["method"]["label"] = "dm"
+    record.write_text(json.dumps(known), encoding="utf-8")
+    assert {problem.check for problem in check_integrity(tmp_path / "runs").findings.problems} == {"keys"}
 
 
 def test_the_authors_experiments_are_the_seeds_of_one_row(small: Any, tmp_path: Path) -> None:

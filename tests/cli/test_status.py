@@ -127,6 +127,32 @@ def test_a_set_that_has_gone_is_no_longer_done(copy: Path) -> None:
     assert numbers(Observer(copy).look(), "distil") == {"unfinished": 1, "failed": 1}
 
 
+def test_an_artefact_that_goes_while_it_is_watched_is_seen(copy: Path) -> None:
+    observer = Observer(copy)
+    assert numbers(observer.look(), "distil") == {"done": 1, "failed": 1}
+    (tensors,) = copy.glob("distil/*/distilled.safetensors")
+    whole = tensors.read_bytes()
+    tensors.unlink()
+    assert numbers(observer.look(), "distil") == {"unfinished": 1, "failed": 1}
+    tensors.write_bytes(whole)
+    assert numbers(observer.look(), "distil") == {"done": 1, "failed": 1}
+
+
+def test_a_snapshot_beyond_the_last_step_is_done_and_a_lost_record_is_not(small: Small, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    grid = (*TINY, "--method", "dm", "--ipc", "1", "--set", "dm.steps=1", "--snapshots", "99")
+    found = avbench(*grid, "--data", str(small.data), "--out", str(out))
+    assert found.returncode == 0, found.stderr
+    assert numbers(Observer(out).look(), "evaluate") == {"done": 2}
+    (record,) = out.glob("evaluate/*/record.json")
+    record.unlink()
+    (lost,) = Observer(out).look().of("unfinished")
+    assert lost.kind == "evaluate" and "99" not in lost.title
+    (record,) = out.glob("distil/*/record.json")
+    change(record, result=None)
+    assert numbers(Observer(out).look(), "evaluate") == {"unfinished": 2}
+
+
 # --- damage -------------------------------------------------------------------------------------------------------
 
 

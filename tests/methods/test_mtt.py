@@ -453,14 +453,14 @@ def test_an_absent_expert_is_built_again_and_what_is_done_stays(bench: Bench) ->
 
 
 def test_an_expert_cut_off_while_it_was_written_does_not_count(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from avbench.tasks import prerequisites
+    from avbench import tensor_files
 
-    def torn(tensors: Mapping[str, Tensor], path: Path) -> None:
+    def torn(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
         save_file(dict(tensors), path)
         path.write_bytes(path.read_bytes()[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prerequisites, "save_file", torn)
+    monkeypatch.setattr(tensor_files, "save_file", torn)
     plan = bench.plan()
     bench.carry_out(plan)
     assert {record["status"] for record in bench.records("prerequisite")} == {"failed"}

@@ -11,6 +11,7 @@ import pytest
 from tampering import Copy, finish_run, lower_accuracy, read
 
 from avbench.errors import RequestError
+from avbench.results import RunDirectory
 from avbench.verification.integrity import check_integrity
 
 Tampering = Callable[[Copy], object]
@@ -25,6 +26,22 @@ def test_what_a_run_leaves_passes(finished: Path) -> None:
     findings = check_integrity(finished).findings
     assert findings.problems == [] and findings.notes == []
     assert findings.looked["artefacts"] > 8 and findings.looked["scores"] > 8
+
+
+def test_what_a_kill_leaves_half_written_passes(finished: Path, tmp_path: Path) -> None:
+    copy = Copy(finished, tmp_path / "copy")
+    made, key = copy.records("distil", "dm")[0].parent, "0123456789abcdef0123"
+    left = [made / ".distilled.safetensors.1-ab", made / "snapshots" / "2" / ".distilled.json.1-ab"]
+    left += [copy.root / "shard" / f"{key}-0-2" / "snapshots" / "2" / ".distilled.safetensors.1-ab"]
+    left += [copy.root / "tuning" / key / ".record.json.1-ab", copy.root / "weights" / f".{key}.safetensors.1-ab"]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    assert copy.check().findings.problems == []
+    RunDirectory(copy.root).tidy("distil", made.name)
+    assert not any(path.exists() for path in left[:2])
+    (made / "half.safetensors").write_bytes(b"half")  # not hidden: nobody leaves that
+    assert copy.failed_checks() == {"files"}
 
 
 def in_record(kind: str, method: str, edit: Callable[[dict[str, Any]], object]) -> Tampering:
