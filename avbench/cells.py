@@ -20,6 +20,11 @@ def content_key(kind: str, facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
+def plain_name(name: str) -> str:
+    """A plugin's own name in any spelling of it: what follows the slash of ``family/rest`` is among the options."""
+    return name.rpartition(":")[2].partition("/")[0]
+
+
 @dataclass(frozen=True)
 class PluginRef:
     """A plugin with its resolved options, as recorded and keyed.
@@ -40,10 +45,8 @@ class PluginRef:
 
     def identity(self) -> dict[str, Any]:
         """What results depend on: not how the user spelled it, nor where the values came from."""
-        # What follows the slash of family/rest is among the options.
-        plain = self.name.rpartition(":")[2].partition("/")[0]
         return {
-            "name": plain,
+            "name": plain_name(self.name),
             "version": self.version,
             "distribution": self.distribution,
             "options": dict(self.options),
@@ -53,7 +56,8 @@ class PluginRef:
 def configuration(reference: Mapping[str, Any]) -> str:
     """What a recorded plugin reference means in one line of text, however its user spelled it."""
     options = sorted(reference["options"].items())
-    plain = reference["name"].rpartition(":")[2]
+    # A set from elsewhere has no options and is called as its user likes: a slash in its name is nothing but a slash.
+    plain = plain_name(reference["name"]) if options else reference["name"].rpartition(":")[2]
     return f"{reference['distribution']}:{plain}/{reference['version']}/{options}"
 
 
@@ -122,7 +126,7 @@ class Cell:
         ipc = f" ipc {self.ipc}" if self.ipc else ""
         modality = "" if self.modality == "av" else f" {self.modality}"
         network = self.training.architecture
-        usual = network.name.rpartition(":")[2] == PRESETS[self.preset].architecture
+        usual = plain_name(network.name) == PRESETS[self.preset].architecture
         chosen = not usual or "command line" in network.origins.values()
         by = f" distilled with {network.label}" if chosen else ""
         return f"{self.method.label} {self.dataset}{ipc}{modality} seed {self.seed}{by}"

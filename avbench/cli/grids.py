@@ -17,7 +17,6 @@ from avbench.jobs import EvaluateTask
 from avbench.plan import plan_cells
 from avbench.presets import preset
 from avbench.results import RunDirectory
-from avbench.shards import cut
 
 
 @dataclass(frozen=True)
@@ -137,13 +136,12 @@ def _run_together(requests: Sequence[Request], infos: Mapping[str, StoreInfo], h
         raise RequestError(
             "--tune: values are chosen for a grid of one block; narrow it to one, or run each by itself."
         )
-    how.check()
     expansions = [expand(request) for request in requests]
     planned = union(cell for expansion in expansions for cell in expansion.planned)
     plan = plan_cells(planned, RunDirectory(how.out), infos.values(), requests[0].retry_failed)
     plan = replace(plan, notes=tuple(dict.fromkeys(note for each in expansions for note in each.notes)))
     if dry_run:
-        running.show_plan(cut(plan, RunDirectory(how.out), how.shards), how.as_json)
+        running.show_whole(plan, how)
         return 0
     return running.carry_out(plan, how)
 

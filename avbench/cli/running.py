@@ -26,6 +26,7 @@ from avbench.jobs import DistilTask, Engine, Task
 from avbench.plan import Plan, make_plan
 from avbench.report.board import Board, Planned, build_boards
 from avbench.report.render import to_json, to_markdown, to_table
+from avbench.report.scores import BoardKey, board_key
 from avbench.results import RunDirectory
 from avbench.shards import cut
 from avbench.tuning import choose, open_trials
@@ -119,7 +120,6 @@ def device_of(text: str, executor: str) -> str:
 
 def plan_run(request: Request, how: How, dry_run: bool) -> int:
     """``avbench run``: choose what is to be chosen, plan, and carry it out or show it; returns the exit status."""
-    how.check()
     directory = RunDirectory(how.out)
     while (trials := open_trials(request, directory)) is not None:
         if trials.plan.jobs and dry_run:
@@ -139,11 +139,16 @@ def plan_run(request: Request, how: How, dry_run: bool) -> int:
         )
     plan = make_plan(request, directory)
     if dry_run:
-        plan = cut(plan, directory, how.shards)
-        show_plan(plan, how.as_json)
-        _tell_notes(plan)
+        show_whole(plan, how)
         return 0
     return carry_out(plan, how)
+
+
+def show_whole(plan: Plan, how: How) -> None:
+    """A dry run: the plan as it would be carried out, and what its user should know of it."""
+    plan = cut(plan, RunDirectory(how.out), how.shards)
+    show_plan(plan, how.as_json)
+    _tell_notes(plan)
 
 
 def carry_out(plan: Plan, how: How) -> int:
@@ -151,10 +156,21 @@ def carry_out(plan: Plan, how: How) -> int:
     plan = cut(plan, RunDirectory(how.out), how.shards)
     _tell_notes(plan)
     outcome = _execute(plan, how)
-    planned = Planned(plan.cells[0].planned_seeds, plan.cells[0].planned_networks)
-    boards = build_boards([RunDirectory(how.out)], only={cell.key for cell in plan.cells}, planned=planned)
+    boards = build_boards([RunDirectory(how.out)], {cell.key for cell in plan.cells}, planned_boards(plan))
     _show_results(boards, outcome, plan, how.out, how.as_json)
     return SOME_FAILED if outcome.failed or outcome.stranded or plan.failed or plan.stranded else 0
+
+
+def planned_boards(plan: Plan) -> dict[BoardKey, Planned]:
+    """How many seeds and networks make a row complete on each board of a plan; the most where its blocks differ."""
+    found: dict[BoardKey, Planned] = {}
+    for task in plan.evaluations:
+        cell, by = task.cell, task.judged_by
+        ways = [asdict(each) for each in (by.protocol, by.architecture, by.fusion)]
+        key = board_key(cell.fingerprint, cell.precision, ways)
+        known = found.get(key, Planned(0, 0))
+        found[key] = Planned(max(known.seeds, cell.planned_seeds), max(known.networks, task.networks))
+    return found
 
 
 def _execute(plan: Plan, how: How) -> Outcome:
@@ -189,11 +205,12 @@ def check_writable(out: Path) -> None:
 
 
 def _announce(plan: Plan, engine: Engine, slots: int) -> None:
-    cell = plan.cells[0]
-    presets = ", ".join(sorted({f"{c.dataset}: preset {c.preset}" for c in plan.cells}))
-    networks = ", ".join(sorted({str(task.networks) for task in plan.evaluations}))
+    grids = {
+        f"{task.cell.dataset}: preset {task.cell.preset}, {task.cell.planned_seeds} seeds × {task.networks} networks"
+        for task in plan.evaluations
+    }
     print(
-        f"{len(plan.cells)} cells ({presets}; {cell.planned_seeds} seeds × {networks} networks), "
+        f"{len(plan.cells)} cells ({'; '.join(sorted(grids))}), "
         f"{len(plan.done)} tasks done before, {sum(len(job.tasks) for job in plan.jobs)} to do in "
         f"{len(plan.jobs)} jobs, {slots} at once on {engine.device}.",
         file=sys.stderr,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,5 +172,5 @@ def _assemble(where: str, info: StoreInfo, items: Mapping[str, Tensor], reading:
     told = Reading(reading.factor, "network" if as_is else reading.frames, reading.audio, None, reading.seed)
     found = learned_set(where, info, items, labels, told, reading.factor or _FACTOR)
     if as_is and "v" in items and pixel_scale(items["v"]) == 1:
-        return LearnedSet(info, found.modality, found.labels, found.items, found.factor, notes=(_DENORMALISED,))
+        return replace(found, notes=(*found.notes, _DENORMALISED))
     return found

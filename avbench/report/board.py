@@ -14,12 +14,10 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from avbench.cells import configuration
-from avbench.errors import RequestError
-from avbench.grammar import Variant, canonical, parse_variants
+from avbench.report.naming import tell_apart
 from avbench.report.records import Archive
-from avbench.report.rows import INNER, Frame, Planned, make_row
-from avbench.report.scores import Group, Judged, collect
+from avbench.report.rows import INNER, Frame, Planned, in_rows, make_row
+from avbench.report.scores import BoardKey, Group, collect
 from avbench.report.statistics import beats
 from avbench.results import RunDirectory
 
@@ -84,36 +82,33 @@ def _some(values: tuple[_T, ...], keep: Sequence[bool]) -> tuple[_T, ...]:
 
 
 def build_boards(
-    directories: Iterable[RunDirectory], only: set[str] | None = None, planned: Planned | None = None
+    directories: Iterable[RunDirectory],
+    only: set[str] | None = None,
+    planned: Mapping[BoardKey, Planned] | None = None,
 ) -> list[Board]:
     """Boards from the records of one or several run directories.
 
     Args:
         only: keys of distil cells to keep (the grid of the run at hand); ``None`` keeps all.
-        planned: what makes a row complete; ``None``: the most that any record of the board was planned with.
+        planned: what makes a row complete, board by board, as presets differ between datasets; on a board that it
+            lacks the most that any record of the board was planned with.
     """
     archives = [Archive.of(directory) for directory in directories]
     choices = [record for archive in archives for record in archive.records("tuning")]
     chosen = {key: f"{r['option']} chosen on {r['chosen_on']}" for r in choices for key in r["chosen_cells"]}
     # A value that failed when it was tried is no row that anybody asked for; where somebody did, ``only`` names it.
     tried = {key for r in choices for value in r["values"] for key in value["cells"]} if only is None else set()
-    boards = [_board(group, planned, chosen) for group in collect(archives, only, tried.difference(chosen))]
+    groups = collect(archives, only, tried.difference(chosen))
+    boards = [_board(group, (planned or {}).get(group.key), chosen) for group in groups]
     return sorted(boards, key=lambda board: tuple(str(value) for value in board.about.values()))
 
 
 def _board(group: Group, planned: Planned | None, chosen: Mapping[str, str]) -> Board:
-    rows: dict[tuple[Hashable, ...], list[Judged]] = {}
-    for judged in group.judged.values():
-        cell = judged.cell
-        key = (configuration(cell["method"]), cell["ipc"], cell["modality"], configuration(cell["architecture"]))
-        rows.setdefault(key, []).append(judged)
     wanted = planned or Planned(max(j.cell["planned_seeds"] for j in group.judged.values()), group.planned_networks)
     main = _parts(group)
     common = Frame(group.about, main, (*main, *group.secondary), wanted, chosen)
-    frame = pd.DataFrame([make_row(members, common) for members in rows.values()])
-    _tell_versions_apart(frame)
-    _tell_distillers_apart(frame)
-    _tell_apart(frame)
+    frame = pd.DataFrame([make_row(members, common) for members in in_rows(group.judged.values())])
+    tell_apart(frame)
     _mark_equal(frame)
     _compare(frame)
     # Within an IPC the best first; the whole data (ipc 0) last; rows without a rank after those with one.
@@ -139,53 +134,6 @@ def _parts(group: Group) -> tuple[str, ...]:
     found.difference_update(group.secondary)
     known = [name for name in _ORDER if name in found or not found]
     return (*known, *sorted(found.difference(_ORDER)))
-
-
-# --- names ----------------------------------------------------------------------------------------------------------
-
-
-def _tell_versions_apart(frame: pd.DataFrame) -> None:
-    """Rows of one method in several versions, or from several distributions, say which."""
-    for _, group in frame.groupby("method"):
-        if group["version"].nunique() > 1:
-            frame.loc[group.index, "method"] += " v" + group["version"].astype(str)
-        if group["distribution"].nunique() > 1:
-            frame.loc[group.index, "method"] += " of " + group["distribution"]
-
-
-def _tell_apart(frame: pd.DataFrame) -> None:
-    """Rows with one spelling but several configurations get the options in which they differ into their name."""
-    for _, group in frame.groupby(["method", "ipc", "modality", "distilled_with"]):
-        options = list(group["options"])
-        for index, own in zip(group.index, options, strict=True):
-            frame.loc[index, "method"] = _spelled(str(frame.loc[index, "method"]), own, options)
-
-
-def _tell_distillers_apart(frame: pd.DataFrame) -> None:
-    """The same for the networks that distil, over the whole board."""
-    for _, group in frame.groupby("distilled_with"):
-        options = [reference["options"] for reference in group["distiller"]]
-        for index, own in zip(group.index, options, strict=True):
-            frame.loc[index, "distilled_with"] = _spelled(str(frame.loc[index, "distilled_with"]), own, options)
-
-
-def _spelled(label: str, own: Mapping[str, Any], options: Sequence[Mapping[str, Any]]) -> str:
-    """A label with those options in which several configurations of that label differ."""
-    names = {name for each in options for name in each}
-    differing = {name for name in names if len({str(each.get(name)) for each in options}) > 1}
-    if not differing:
-        return label
-    variant = _variant(label)
-    more = {name: str(own[name]) for name in sorted(differing) if name in own}
-    return canonical(variant.name, {**variant.given, **more}).label
-
-
-def _variant(label: str) -> Variant:
-    try:
-        (variant,) = parse_variants(label, "record")
-    except (RequestError, ValueError):  # a set from elsewhere is called as its user likes
-        return Variant(label)
-    return variant
 
 
 # --- comparisons ----------------------------------------------------------------------------------------------------

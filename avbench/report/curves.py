@@ -2,90 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
 from avbench.cells import configuration
-from avbench.report.scores import Record, on_test, scope
+from avbench.report.naming import distinct, tell_apart
+from avbench.report.rows import in_rows, named_row, one_a_seed
+from avbench.report.scores import Group, Judged, Located, Record, grouped, located
 from avbench.report.statistics import interval
 from avbench.results import RunDirectory
 
+_BOARD = ("dataset", "fingerprint", "protocol", "architecture", "fusion", "precision", "judged_by")
+_ROW = ("method", "identity", "ipc", "modality", "distilled_with", "distiller")
+_AT = ("part", "step")
+_SCORE = ("mean", "std", "ci95", "seeds", "n")
+#: Labels under which the method of a row was run: what ``--method`` goes by, and no column of what is shown.
+SPELLINGS = "spellings"
+
 
 def learning_curves(directories: Iterable[RunDirectory]) -> pd.DataFrame:
-    """One row for each board, method, IPC, part and step, with the mean over seeds and networks.
+    """One row for each board, row of that board, part and step, with the mean over seeds and networks.
 
-    Columns: dataset, fingerprint, protocol, architecture, fusion, method, ipc, modality, part, step, mean, std, ci95,
-    seeds, n. Empty where no snapshot was judged.
+    Boards, their rows and what counts of several records are those of :mod:`avbench.report.scores`: each step of a
+    cell takes the place of a cell there.
+
+    Columns: dataset, fingerprint, protocol, architecture, fusion, precision, judged_by (the board in words, different
+    for different boards of a dataset), method, identity (its configuration), ipc, modality, distilled_with, distiller
+    (its configuration), part, step, mean, std, ci95, seeds, n, spellings. Empty where no snapshot was judged.
     """
-    judged: dict[tuple[Any, ...], list[Record]] = {}
-    for record in _unique(directories, "evaluate"):
-        if record["status"] == "done" and on_test(record):
-            judged.setdefault((record["set_hash"], *scope(record)), []).append(record)
-    found: dict[tuple[Any, ...], dict[int, list[float]]] = {}
-    for cell in _unique(directories, "distil"):
-        for step, content in _steps(cell):
-            for record in judged.get((content, *scope(cell)), ()):
-                for part, values in _scores(record).items():
-                    key = (*_board(record), *_named(cell), part, step)
-                    found.setdefault(key, {}).setdefault(cell["seed"], []).extend(values)
-    return _frame(found)
+    cells, evaluations = located(directories)
+    groups = list(grouped(_steps(cells.values()), evaluations).values())
+    lines = [line for group, words in zip(groups, _in_words(groups), strict=True) for line in _lines(group, words)]
+    if not lines:
+        return pd.DataFrame(columns=[*_BOARD, *_ROW, *_AT, *_SCORE, SPELLINGS])
+    return pd.DataFrame(lines).sort_values([*_BOARD, *_ROW, *_AT], kind="stable").reset_index(drop=True)
 
 
-def _unique(directories: Iterable[RunDirectory], kind: str) -> Iterator[Record]:
-    seen = set[str]()
-    for directory in directories:
-        for record in directory.records(kind):
-            if record["key"] not in seen:
-                seen.add(record["key"])
-                yield record
-
-
-def _board(record: Record) -> tuple[Any, ...]:
-    data = record["dataset"]
-    parts = ("protocol", "evaluated_architecture", "fusion")
-    return (data["name"], data["fingerprint"], *(record[part]["label"] for part in parts))
-
-
-def _scores(record: Record) -> dict[str, list[float]]:
-    """The primary scores of all networks, by part."""
-    found: dict[str, list[float]] = {}
-    for network in record["result"]["networks"]:
-        for part, value in network[record["result"]["primary"]].items():
-            found.setdefault(part, []).append(value)
+def _steps(cells: Iterable[Located]) -> dict[str, Located]:
+    """Each judged step of each cell as a cell of its own, the end included where there are others."""
+    found: dict[str, Located] = {}
+    for path, cell in cells:
+        if cell["status"] != "done" or not cell["result"].get("snapshots"):
+            continue
+        result = cell["result"]
+        contents = {int(step): content for step, content in result["snapshots"].items()}
+        contents.setdefault(result["steps"], result["content_hash"])
+        for step, content in contents.items():
+            own = {"content_hash": content, "step": step, "cell": cell["key"]}
+            key = f"{cell['key']} after step {step}"
+            found[key] = (path, {**cell, "key": key, "result": {**result, **own}})
     return found
 
 
-def _steps(cell: Record) -> Iterator[tuple[int, str]]:
-    """The judged steps of a cell, its end included where there are others."""
-    if cell["status"] != "done" or not cell["result"].get("snapshots"):
-        return
-    result = cell["result"]
-    yield from ((int(step), content) for step, content in result["snapshots"].items())
-    if str(result["steps"]) not in result["snapshots"]:
-        yield result["steps"], result["content_hash"]
+def _in_words(groups: Sequence[Group]) -> list[str]:
+    """How each group is judged; labels that stand for several things on one dataset say in what these differ."""
+    found = []
+    for group in groups:
+        beside = [each for each in groups if each.key[0] == group.key[0]]
+        own = next(index for index, each in enumerate(beside) if each is group)
+        labels = [distinct([each.ways[place] for each in beside])[own] for place in range(len(group.ways))]
+        found.append(" · ".join([*labels, group.about["precision"]]))
+    return found
 
 
-def _named(cell: Record) -> tuple[Any, ...]:
-    return (cell["method"]["label"], configuration(cell["method"]), cell["ipc"], cell["modality"])
-
-
-def _frame(found: dict[tuple[Any, ...], dict[int, list[float]]]) -> pd.DataFrame:
-    names = ["dataset", "fingerprint", "protocol", "architecture", "fusion"]
-    names += ["method", "identity", "ipc", "modality", "part", "step"]
-    rows = []
-    for key, by_seed in found.items():
-        values = pd.Series([value for of_seed in by_seed.values() for value in of_seed], dtype="float64")
-        spread = {
-            "mean": values.mean(),
-            "std": values.std(ddof=0),
-            "ci95": interval([fmean(of_seed) for of_seed in by_seed.values()]).half,
-            "seeds": len(by_seed),
-            "n": len(values),
+def _lines(group: Group, words: str) -> Iterator[dict[str, Any]]:
+    """All points of all curves of one board."""
+    rows = in_rows(group.judged.values())
+    names = pd.DataFrame([named_row(members) for members in rows])
+    tell_apart(names)
+    board = {**{name: group.about[name] for name in _BOARD[:-1]}, "judged_by": words}
+    for members, name in zip(rows, names.to_dict("records"), strict=True):
+        cell = members[0].cell
+        row = {
+            "method": name["method"],
+            "identity": configuration(cell["method"]),
+            "ipc": cell["ipc"],
+            "modality": cell["modality"],
+            "distilled_with": name["distilled_with"],
+            "distiller": configuration(cell["architecture"]),
         }
-        rows.append({**dict(zip(names, key, strict=True)), **spread})
-    if not rows:
-        return pd.DataFrame(columns=[*names, "mean", "std", "ci95", "seeds", "n"])
-    return pd.DataFrame(rows).sort_values(names, kind="stable").reset_index(drop=True)
+        for (part, step), by_seed in _points(members, group.secondary).items():
+            yield {**board, **row, "part": part, "step": step, **_spread(by_seed), SPELLINGS: name[SPELLINGS]}
+
+
+def _points(members: Sequence[Judged], secondary: Sequence[str]) -> dict[tuple[str, int], list[list[float]]]:
+    """By part and step of the metric that ranks, the scores of each seed's networks.
+
+    Of several cells of a seed the one that counts gives the whole curve, so that no curve joins steps of two.
+    """
+    scored = [each for each in members if each.networks]
+    counts = {_made(each.cell) for each in one_a_seed(scored)}
+    kept = sorted((each for each in scored if _made(each.cell) in counts), key=lambda each: int(each.cell["seed"]))
+    found: dict[tuple[str, int], list[list[float]]] = {}
+    for each in kept:
+        for part in dict.fromkeys(name for network in each.networks.values() for name in network):
+            if part not in secondary:
+                values = [network[part] for network in each.networks.values() if part in network]
+                found.setdefault((part, each.cell["result"]["step"]), []).append(values)
+    return found
+
+
+def _made(step: Record) -> str:
+    """The key of the cell that a step is of."""
+    return str(step["result"]["cell"])
+
+
+def _spread(by_seed: Sequence[Sequence[float]]) -> dict[str, Any]:
+    values = pd.Series([value for of_seed in by_seed for value in of_seed], dtype="float64")
+    return {
+        "mean": values.mean(),
+        "std": values.std(ddof=0),
+        "ci95": interval([fmean(of_seed) for of_seed in by_seed]).half,
+        "seeds": len(by_seed),
+        "n": len(values),
+    }

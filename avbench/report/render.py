@@ -13,6 +13,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from avbench.report.board import Board
+from avbench.report.curves import SPELLINGS
 from avbench.report.selection import Section
 
 if TYPE_CHECKING:
@@ -205,24 +206,37 @@ def render(boards: Sequence[Board], format: str) -> str:
 
 def render_curves(frame: pd.DataFrame, format: str) -> str:
     """Learning curves in one of :data:`FORMATS`; Markdown has a column for each step."""
+    frame = frame.drop(columns=SPELLINGS)
     if format == "csv":
         return frame.to_csv(index=False)
     if format == "json":
         return json.dumps(json.loads(frame.to_json(orient="records", double_precision=15)), indent=2) + "\n"
     parts = []
-    for about, board in frame.groupby(["dataset", "protocol", "architecture", "fusion"], sort=False):
-        steps = sorted(board["step"].unique())
-        lines = []
-        for names, row in board.groupby(["method", "ipc", "part"], sort=False):
-            method, ipc, part = map(str, names)
-            spreads = [_spread(mean, std, True) for mean, std in zip(row["mean"], row["std"], strict=True)]
-            at = dict(zip(row["step"], spreads, strict=True))
-            lines.append([escaped(method), ipc, _SPELLED.get(part, part), *(at.get(step, "–") for step in steps)])
-        headers = ["method", "ipc", "scored %", *(f"step {step}" for step in steps)]
-        align = [ALIGN.get(name, "right") for name in headers]
-        table = tabulate(lines, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
-        parts.append(f"### {' · '.join(escaped(str(each)) for each in about)}\n\n{table}\n")
+    for _, board in frame.groupby(["dataset", "fingerprint", "judged_by"], sort=False):
+        first = board.iloc[0]
+        about = [f"{first['dataset']} ({first['fingerprint'][:8]})", *first["judged_by"].split(" · ")]
+        parts.append(f"### {' · '.join(map(escaped, about))}\n\n{_curves_table(board)}\n")
     return "\n".join(parts)
+
+
+def _curves_table(board: pd.DataFrame) -> str:
+    """A line for each curve of one board."""
+    steps = sorted(board["step"].unique())
+    shown = [name for name in ("modality", "distilled_with") if board[name].nunique() > 1]
+    lines = []
+    # By configurations, not by names alone: what is spelled alike may still be two.
+    for _, line in board.groupby(["identity", "ipc", "modality", "distiller", "part"], sort=False):
+        first = line.iloc[0]
+        points = zip(line["step"], line["mean"], line["std"], strict=True)
+        at = {step: _spread(mean, std, True) for step, mean, std in points}
+        extras = [escaped(first[name]) for name in shown]
+        part = _SPELLED.get(first["part"], first["part"])
+        scores = [at.get(step, "–") for step in steps]
+        lines.append([escaped(first["method"]), str(first["ipc"]), *extras, part, *scores])
+    extras = [_WHERE_THEY_DIFFER[name] for name in shown]
+    headers = ["method", "ipc", *extras, "scored %", *(f"step {step}" for step in steps)]
+    align = [ALIGN.get(name, "right") for name in headers]
+    return tabulate(lines, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
 def to_table(board: Board, width: int = 120) -> Table:

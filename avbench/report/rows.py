@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import nan
@@ -53,17 +53,11 @@ def make_row(members: Sequence[Judged], frame: Frame) -> dict[str, Any]:
     It ranks by the modality that was distilled; where a protocol scores no such thing, by the mean of what it scores.
     """
     scored = one_a_seed([j for j in members if j.networks])
-    # The shortest spelling names the row; a cell that is done tells ratio and bytes.
-    cell = min((j.cell for j in members), key=lambda c: (len(c["method"]["label"]), c["method"]["label"]))
+    cell = _namesake(members)
+    # A cell that is done tells ratio and bytes.
     result: Mapping[str, Any] = next((j.cell["result"] for j in members if j.cell["status"] == "done"), {})
     row: dict[str, Any] = {
-        "method": cell["method"]["label"],
-        "version": cell["method"]["version"],
-        "distribution": cell["method"]["distribution"],
-        "role": cell["role"],
-        "ipc": cell["ipc"],
-        "modality": cell["modality"],
-        "distilled_with": cell["architecture"]["label"],
+        **named_row(members),
         **_completeness(scored, frame.wanted),
         "ratio": result.get("ratio"),
         "bytes": result.get("storage_bytes"),
@@ -73,9 +67,6 @@ def make_row(members: Sequence[Judged], frame: Frame) -> dict[str, Any]:
         "identity": configuration(cell["method"]),
         # Empty, or absent from older records: it is but itself.
         "computes": cell["method"].get("equals") or configuration(cell["method"]),
-        "options": cell["method"]["options"],
-        "distiller": cell["architecture"],
-        "spellings": frozenset(j.cell["method"]["label"] for j in members),
         "paths": _paths(members, scored),
     }
     for part in frame.parts:
@@ -89,6 +80,38 @@ def make_row(members: Sequence[Judged], frame: Frame) -> dict[str, Any]:
     row["by_seed"] = _by_seed(scored, own)
     row["ci95"] = interval(list(row["by_seed"].values())).half
     return row | _beside(row, frame.about, own)
+
+
+def named_row(members: Sequence[Judged]) -> dict[str, Any]:
+    """What a row is called, by its shortest spelling, with what :func:`avbench.report.naming.tell_apart` goes by."""
+    cell = _namesake(members)
+    return {
+        "method": cell["method"]["label"],
+        "version": cell["method"]["version"],
+        "distribution": cell["method"]["distribution"],
+        "role": cell["role"],
+        "ipc": cell["ipc"],
+        "modality": cell["modality"],
+        "distilled_with": cell["architecture"]["label"],
+        "options": cell["method"]["options"],
+        "distiller": cell["architecture"],
+        "spellings": frozenset(j.cell["method"]["label"] for j in members),
+    }
+
+
+def _namesake(members: Sequence[Judged]) -> Mapping[str, Any]:
+    """The cell of the shortest spelling, which names the row."""
+    return min((j.cell for j in members), key=lambda c: (len(c["method"]["label"]), c["method"]["label"]))
+
+
+def in_rows(judged: Iterable[Judged]) -> list[list[Judged]]:
+    """The cells of a board by the row that they are of: configuration, IPC, modality and what distilled them."""
+    rows: dict[tuple[Hashable, ...], list[Judged]] = {}
+    for each in judged:
+        cell = each.cell
+        key = (configuration(cell["method"]), cell["ipc"], cell["modality"], configuration(cell["architecture"]))
+        rows.setdefault(key, []).append(each)
+    return list(rows.values())
 
 
 def one_a_seed(scored: Sequence[Judged]) -> list[Judged]:

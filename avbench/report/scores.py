@@ -42,20 +42,32 @@ class Group:
     """All that one board holds.
 
     Attributes:
+        key: what tells its board from others, see :func:`board_key`.
         about: what is common: dataset, protocol, architecture, fusion, precision, metric.
         judged: by cell key.
         planned_networks: the most networks that any evaluation was planned with.
         plain: parts that are numbers, not shares of one.
         secondary: parts of other metrics than the one that ranks, ``"R@5 a→v"``; those of that one are bare, ``"a"``.
-        protocol: the protocol's reference, with its options.
+        ways: the references of protocol, architecture and fusion, with their options.
     """
 
+    key: BoardKey
     about: dict[str, Any]
+    ways: tuple[Record, ...]
     judged: dict[str, Judged] = field(default_factory=dict)
     planned_networks: int = 0
     plain: set[str] = field(default_factory=set)
     secondary: list[str] = field(default_factory=list)
-    protocol: Record = field(default_factory=dict)
+
+    @property
+    def protocol(self) -> Record:
+        """The protocol's reference."""
+        return self.ways[0]
+
+
+def board_key(fingerprint: str, precision: str, ways: Iterable[Record]) -> BoardKey:
+    """What is equal for all that one board holds; ``ways`` are its protocol, architecture and fusion, as references."""
+    return (fingerprint, precision, *map(configuration, ways))
 
 
 def on_test(evaluation: Record) -> bool:
@@ -70,6 +82,17 @@ def collect(directories: Iterable[RunDirectory], only: set[str] | None, tried: S
         only: keys of the cells to keep; ``None`` keeps all.
         tried: keys of cells whose failures are not shown.
     """
+    cells, evaluations = located(directories, only)
+    cells = {key: each for key, each in cells.items() if each[1]["status"] == "done" or key not in tried}
+    groups = grouped(cells, evaluations, tried)
+    _add_failed_cells(groups, cells.values())
+    return list(groups.values())
+
+
+def located(
+    directories: Iterable[RunDirectory], only: set[str] | None = None
+) -> tuple[dict[str, Located], dict[str, Located]]:
+    """The cells and the evaluations on the test split of all directories, by key; of a key that several have, one."""
     cells: dict[str, Located] = {}
     evaluations: dict[str, Located] = {}
     for directory in map(Archive.of, directories):
@@ -79,13 +102,18 @@ def collect(directories: Iterable[RunDirectory], only: set[str] | None, tried: S
         for path, record in directory.located("evaluate"):
             if on_test(record):
                 _keep(evaluations, path, record)
-    cells = {key: each for key, each in cells.items() if each[1]["status"] == "done" or key not in tried}
+    return cells, evaluations
+
+
+def grouped(
+    cells: Mapping[str, Located], evaluations: Mapping[str, Located], tried: Set[str] = frozenset()
+) -> dict[BoardKey, Group]:
+    """Cells with what their sets scored, by board; a cell that was judged nowhere is on none."""
     by_set = _by_set(cells.values())
     groups: dict[BoardKey, Group] = {}
-    for located in evaluations.values():
-        _add(groups, located, by_set, cells, tried)
-    _add_failed_cells(groups, cells.values())
-    return list(groups.values())
+    for each in evaluations.values():
+        _add(groups, each, by_set, cells, tried)
+    return groups
 
 
 def _keep(known: dict[str, Located], path: Path, record: Record) -> None:
@@ -110,12 +138,12 @@ def _by_set(cells: Iterable[Located]) -> dict[tuple[Hashable, ...], list[Located
 
 def _add(
     groups: dict[BoardKey, Group],
-    located: Located,
+    evaluation: Located,
     by_set: Mapping[tuple[Hashable, ...], list[Located]],
     cells: Mapping[str, Located],
     tried: Set[str],
 ) -> None:
-    place, record = located
+    place, record = evaluation
     done = record["status"] == "done"
     if done:
         made = by_set.get((record["set_hash"], *scope(record)), [])
@@ -124,12 +152,9 @@ def _add(
         made = [cells[record["distil_key"]]] if known else []
     if not made:
         return
-    key = (
-        record["dataset"]["fingerprint"],
-        record["precision"],
-        *(configuration(record[part]) for part in ("protocol", "evaluated_architecture", "fusion")),
-    )
-    group = groups.setdefault(key, Group(_about(record), protocol=record["protocol"]))
+    ways = tuple(record[part] for part in ("protocol", "evaluated_architecture", "fusion"))
+    key = board_key(record["dataset"]["fingerprint"], record["precision"], ways)
+    group = groups.setdefault(key, Group(key, _about(record), ways))
     group.planned_networks = max(group.planned_networks, record["planned_networks"])
     group.about["metric"] = record["result"]["primary"] if done else group.about["metric"]
     for path, cell in made:

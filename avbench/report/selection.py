@@ -59,12 +59,16 @@ class Selection:
         return [board for board in found if len(board.rows)]
 
     def lines(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The lines of a table that are wanted; it has the columns of :data:`FLAGS`.
+        """The lines of a table that are wanted; it has the columns of :data:`FLAGS`, and perhaps ``spellings``.
 
         Raises:
             RequestError: as :meth:`boards`.
         """
-        return frame[self._mask(frame.assign(spellings=frame["method"].map(lambda _: frozenset())))] if self else frame
+        if not self:
+            return frame
+        if "spellings" in frame:
+            return frame[self._mask(frame)]
+        return frame[self._mask(frame.assign(spellings=frame["method"].map(lambda _: frozenset())))]
 
     def _mask(self, frame: pd.DataFrame) -> pd.Series:
         keep = pd.Series(True, index=frame.index)

@@ -45,8 +45,8 @@ def hang_curves(room: Room) -> None:
         "Test accuracy of networks trained on the set as it was after so many steps: mean over seeds and networks, "
         "with one standard deviation."
     )
-    for number, (protocol, part) in enumerate(frame.groupby(["protocol", "architecture", "fusion"], sort=True), 1):
-        by = ", ".join(str(each) for each in protocol)
+    for number, (judged_by, part) in enumerate(frame.groupby("judged_by", sort=True), 1):
+        by = str(judged_by).replace(" · ", ", ")
         room.hang(
             "curves", "Learning curves", f"{caption} Judged by {by}.", [learning_figure(part)], f"learning-{number}"
         )
@@ -108,6 +108,8 @@ def _judged(room: Room) -> pd.DataFrame | None:
         & (frame["ipc"] == subject.ipc)
         & (frame["modality"] == room.modality)
         & (frame["identity"] == configuration(subject.record["method"]))
+        & (frame["distiller"] == configuration(subject.record["architecture"]))
+        & (frame["precision"] == subject.record["precision"])
     )
     return frame[mine] if mine.any() else None
 

@@ -16,7 +16,13 @@ from conftest import Small
 from packages import avbench
 
 from avbench.api import StoreWriter
-from avbench.cli import main
+from avbench.cli import main, running
+from avbench.desk import describe_task
+from avbench.grammar import parse_variants
+from avbench.grid import Request
+from avbench.jobs import DistilTask, Engine
+from avbench.plan import make_plan
+from avbench.results import RunDirectory
 
 #: What Table 3 prints of random selection on AVE at IPC 1, in percent, over 15 networks.
 MEAN, STD, NETWORKS = 10.07, 1.16, 15
@@ -131,6 +137,53 @@ def test_settings_reach_the_blocks_that_use_them(
     run = ("run", "--grid", str(path), "--data", str(data), "--dry-run", "--set", "avdd.steps=2")
     status, _, told = called(capsys, *run)
     assert status == 2 and "the grid does not use 'avdd'" in told
+
+
+def test_a_dry_run_of_several_blocks_tells_what_the_plan_has_to_say(
+    data: Path, grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--data", str(data), "--out", str(tmp_path / "runs"), "--dry-run")
+    status, _, told = called(capsys, "run", "--grid", str(grid), *where, "--shards", "2")
+    assert status == 0
+    assert "note: --shards 2: random" in told
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_is_checked_once_before_anything_else(
+    several: bool, data: Path, grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--grid", str(grid)) if several else ("--method", "random", "--dataset", "ave", "--ipc", "1")
+    with mock.patch.object(running.How, "check", autospec=True) as check:
+        status, _, _ = called(capsys, "run", *asked, "--data", str(data), "--out", str(tmp_path), "--dry-run")
+    assert (status, check.call_count) == (0, 1)
+
+
+def test_each_board_is_complete_by_the_preset_of_its_own_dataset(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without ``--preset`` each dataset has its own: five networks on one, three on the other."""
+    infos = tuple(
+        replace(small.stores[3].info, name=name, preset=name, fingerprint=name) for name in ("paper", "quick")
+    )
+    request = Request(methods=parse_variants("random", "--method"), datasets=infos, ipcs=(1,))
+    plan = make_plan(request, RunDirectory(tmp_path))
+    for task in plan.evaluations:
+        networks = [{"index": index, "accuracy": {"av": 0.5}} for index in range(task.networks)]
+        made, judged = {"content_hash": task.cell.key}, {"primary": "accuracy", "networks": networks}
+        for kind, key, about, result in (
+            ("distil", task.cell.key, DistilTask(task.cell), made),
+            ("evaluate", task.record_key(task.cell.key), task, judged),
+        ):
+            record = {"status": "done", "set_hash": task.cell.key, **describe_task(about), "result": result}
+            RunDirectory(tmp_path).write_record(kind, key, record)
+        for name in ("distilled.json", "distilled.safetensors"):  # nothing reads what a finished task made
+            (RunDirectory(tmp_path).set_folder(task.cell.key) / name).touch()
+    status = running.carry_out(make_plan(request, RunDirectory(tmp_path)), running.How(Engine(), tmp_path, small.data))
+    printed = capsys.readouterr()
+    assert status == 0
+    assert "incomplete" not in printed.out
+    assert " 3 × 5 |" in printed.out and " 3 × 3 |" in printed.out
+    assert "paper: preset paper, 3 seeds × 5 networks; quick: preset quick, 3 seeds × 3 networks" in printed.err
 
 
 def test_what_starts_from_given_weights_is_left_out_without_them(

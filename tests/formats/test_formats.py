@@ -128,6 +128,8 @@ def test_denormalised_frames_are_told_and_left_as_the_authors_evaluation_has_the
     found = read_sets(path, info, Reading())[0].set
     assert np.array_equal(found.items["v"].numpy(), pixels)
     assert "saved after the normalisation was undone" in found.notes[0]
+    normalised, told = read_sets(path, info, Reading(audio="raw"))[0].set.notes
+    assert "raw dB" in normalised and told == found.notes[0]
     other = read_sets(path, info, Reading(frames="pixels"))[0].set
     assert not np.array_equal(other.items["v"].numpy(), pixels)
 

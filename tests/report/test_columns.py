@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
-from test_board import Grid
+from test_board import Grid, reference
 
 from avbench.report.mixing import mixed
 from avbench.report.render import render
@@ -49,6 +49,18 @@ def test_networks_that_distil_are_told_apart_by_the_options_in_which_they_differ
     (board,) = grid.boards()
     assert sorted(board.rows["distilled_with"]) == ["convnet[width=16]", "convnet[width=32]"]
     assert "| convnet[width=32]" in render([board], "md").replace("`", "")
+
+
+def test_a_family_s_member_and_its_option_are_one_row_and_a_slash_in_a_user_s_name_is_not(grid: Grid) -> None:
+    for seed, spelled in enumerate(("timm/resnet10t", "timm[model=resnet10t]")):
+        network = reference(spelled.partition("[")[0], spelled, model="resnet10t")
+        grid.add("dm", seed, [0.5], more={"architecture": network})
+        for name in ("ours/first", "ours/second"):
+            adopted = {**reference(name), "distribution": "adopted"}
+            grid.add(name.replace("/", "-"), seed, [0.6], more={"architecture": network, "method": adopted})
+    (board,) = grid.boards()
+    assert sorted(board.rows["method"]) == ["dm", "ours/first", "ours/second"]
+    assert set(board.rows["seeds"]) == {2} and board.rows["complete"].all()
 
 
 def test_the_second_is_marked_only_behind_a_best_and_beyond_the_noise(grid: Grid) -> None:
