@@ -32,11 +32,7 @@ def run_job(folder: Path) -> int:
     """Do the job in ``folder`` and return the exit status."""
     announce_worker(folder)
     spec = Spec.read(folder)
-    # The number of threads changes rounding: it comes from the job, whatever the environment says.
-    torch.set_num_threads(spec.engine.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    use_exact_products()
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
+    settle_torch(spec.engine.threads)
     desk = Desk(spec, folder / "events.jsonl")
     for task in spec.tasks:
         desk.tell(event="task", task=task.key, title=task.title, kind=task.kind)
@@ -51,6 +47,18 @@ def run_job(folder: Path) -> int:
             merge(desk, task)
     desk.hooks.end()
     return SOME_FAILED if desk.failures else 0
+
+
+def settle_torch(threads: int) -> None:
+    """Set torch up as a worker works: the conformance kit sets it up likewise.
+
+    Args:
+        threads: their number changes rounding: it comes from the job, whatever the environment says.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    use_exact_products()
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
 
 
 def _end_with(parent: int) -> None:

@@ -94,7 +94,7 @@ def test_equal_storage_without_anything_to_compare_is_refused(small: Small, meth
 
 
 def test_controls_are_added_once(small: Small) -> None:
-    own, matched = "dm[factor=2,init=herding]", "dm[factor=2,init=herding,match=avdd]"
+    own, matched = "dm[factor=2,init=herding]", "dm[factor=2,init=herding,lr_audio=4.2,lr_visual=4.2]"
     assert labels(small, "avdd", controls=True) == [("avdd", 1), (own, 1), (matched, 1)]
     listed = f"avdd,{own},avdd[omega_per_class=true]"
     found = [label for label, _ in labels(small, listed, controls=True)]
@@ -105,8 +105,8 @@ def test_a_control_takes_over_what_the_user_set_of_its_method(small: Small) -> N
     """A control with other steps, batch or augmentation would be none."""
     settings = parse_settings(["avdd.batch_real=6", "avdd.icm=10"])
     found = labels(small, "avdd[steps=7]", controls=True, settings=settings)
-    options = "batch_real=6,factor=2,init=herding"
-    assert [label for label, _ in found[1:]] == [f"dm[{options},steps=7]", f"dm[{options},match=avdd,steps=7]"]
+    options, step = "batch_real=6,factor=2,init=herding", "lr_audio=4.2,lr_visual=4.2"
+    assert [label for label, _ in found[1:]] == [f"dm[{options},steps=7]", f"dm[{options},{step},steps=7]"]
 
 
 def test_a_control_that_can_t_work_is_named(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,10 +171,18 @@ def test_what_differs_is_not_declared_equal(small: Small, first: str, second: st
     assert computes(small, first, ipc) != computes(small, second, ipc)
 
 
-@pytest.mark.parametrize("lam", [1.0, 5.0, 10.0, 20.0])
-def test_the_matched_control_of_any_equal_weights_is_declared_equal(small: Small, lam: float) -> None:
-    ipc = 20 if lam == 20 else 1
-    planned = expand(request_for(small, f"avdd[icm={lam},cgm={lam}]", (ipc,), controls=True)).planned
+@pytest.mark.parametrize("ipc", [1, 10, 20])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(f"icm={lam},cgm={lam}" for lam in (1.0, 5.0, 10.0, 20.0)),
+        "icm=5,cgm=5,lr_audio=0.1,lr_visual=0.1",
+        "icm=5,cgm=5,lr_audio=0.1",
+        "icm=10,cgm=10,lr=0.1",
+    ],
+)
+def test_the_matched_control_of_any_equal_weights_is_declared_equal(small: Small, options: str, ipc: int) -> None:
+    planned = expand(request_for(small, f"avdd[{options}]", (ipc,), controls=True)).planned
     joint, own, matched = (p.cell.method for p in planned)
     assert joint.equals and joint.equals in (matched.equals, configuration(asdict(matched)))
     assert joint.equals not in (own.equals, configuration(asdict(own)))

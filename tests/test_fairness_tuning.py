@@ -192,7 +192,7 @@ def test_controls_follow_what_is_chosen_for_their_method(small: Small, tmp_path:
     assert {p.cell.method.label for p in settled.planned} == {
         "avdd[lr=0.1]",
         "dm[factor=2,init=herding,lr=0.1]",
-        "dm[factor=2,init=herding,lr=0.1,match=avdd]",
+        "dm[factor=2,init=herding,lr=0.1,lr_audio=2.1,lr_visual=2.1]",
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -31,23 +30,33 @@ def cancel(
     evidence = Evidence(directory)
     evidence.look()
     open_runs = [run for run in evidence.announcements if run.ended_s is None]
-    left = [_end(run, within_s) for run in open_runs if run.process.here and run.process.alive]
-    elsewhere = [run for run in open_runs if not run.process.here]
-    for run in elsewhere:
+    told = [(run, _tell(run)) for run in open_runs if run.process.here and run.process.alive]
+    beyond = [run for run in open_runs if not run.process.here] + [run for run, ours in told if not ours]
+    left = [_awaited(run, within_s) for run, ours in told if ours]
+    for run in beyond:
         typer.echo(_advice(run, directory), err=True)
     ended = sum(left)
-    jobs = 0 if elsewhere else _cancel_jobs(directory, within_s)
+    jobs = 0 if beyond else _cancel_jobs(directory, within_s)
     if ended or jobs:
         typer.echo(f"{_count(ended, 'run')} and {_count(jobs, 'job')} left in Slurm ended.", err=True)
-    elif not open_runs or not (left or elsewhere):
+    elif not (left or beyond):
         typer.echo(f"Nothing runs in {directory}.", err=True)
-    raise typer.Exit(0 if all(left) and not elsewhere else _NOT_ENDED)
+    raise typer.Exit(0 if all(left) and not beyond else _NOT_ENDED)
 
 
-def _end(run: Announcement, within_s: float) -> bool:
-    """Tell a run on this machine to stop as Ctrl-C would; whether it has ended."""
-    with contextlib.suppress(ProcessLookupError):
+def _tell(run: Announcement) -> bool:
+    """Tell a run on this machine to stop as Ctrl-C would; false where it is another user's."""
+    try:
         os.kill(run.process.process, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has just ended
+    except PermissionError:
+        return False
+    return True
+
+
+def _awaited(run: Announcement, within_s: float) -> bool:
+    """Wait for a run that was told to stop; whether it has ended."""
     deadline = time.monotonic() + within_s
     while run.process.alive:
         if time.monotonic() > deadline:
@@ -60,6 +69,11 @@ def _end(run: Announcement, within_s: float) -> bool:
 def _advice(run: Announcement, directory: Path) -> str:
     from avbench.executors.slurm_queue import job_name
 
+    if run.process.here:
+        return (
+            f"process {run.process.process} is another user's run, which only that user can end: ask for "
+            f"avbench cancel {directory} under that name."
+        )
     return (
         f"a run was started as process {run.process.process} on {run.process.host}, which can't be ended from this "
         f"machine: run avbench cancel {directory} there. Should that machine be gone for good, its Slurm jobs are "

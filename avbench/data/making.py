@@ -45,7 +45,7 @@ def make_store(plan: Plan, options: ClipOptions, context: PrepareContext) -> Sto
         outcome = _decode(plan, recipe, work, context)
         report = _report(plan, outcome, options, context)
         _check(report, work, context)
-        store = _assemble(plan, outcome, recipe, options, report, work, context)
+        store = _assemble(plan, outcome, recipe, options, report, context)
     shutil.rmtree(work, ignore_errors=True)
     return store
 
@@ -191,7 +191,6 @@ def _assemble(
     recipe: Recipe,
     options: ClipOptions,
     report: Report,
-    work: Path,
     context: PrepareContext,
 ) -> Store:
     """Copy the samples of all shards into a store, class by class; memory does not grow with their number."""

@@ -10,7 +10,6 @@ import contextlib
 import os
 import pickle
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from avbench.data.audio import Filters
 from avbench.data.shards import Done, Recipe, Task, decode_task
 from avbench.data.windows import Loss
 from avbench.errors import RequestError
+from avbench.executors.base import signal_name
 
 #: A decoder that needs longer than this for one file hangs: hours of video decode in less.
 _PATIENCE_S = 1_800.0
@@ -67,22 +67,25 @@ class _Worker:
     def __init__(self, setup: tuple[Recipe, Filters, Path], tasks: queue.SimpleQueue[Task], results: Any) -> None:
         self._setup, self._tasks, self._results = setup, tasks, results
         self._process: subprocess.Popen[bytes] | None = None
-        self._since_s = 0.0
+        self._since_s: float | None = None  # when its task began, by the thread that feeds it
         self._stuck = self._stopped = False
         self._thread = threading.Thread(target=self._feed, daemon=True)
         self._thread.start()
 
     def look(self) -> None:
         """End a process that has been at one task for too long."""
-        if self._since_s and time.monotonic() - self._since_s > _PATIENCE_S and self._process is not None:
+        # Read once each: the thread that feeds it may set them to none at any time.
+        since_s, process = self._since_s, self._process
+        if since_s is not None and process is not None and time.monotonic() - since_s > _PATIENCE_S:
             self._stuck = True
-            self._process.kill()
+            process.kill()
 
     def stop(self) -> None:
         self._stopped = True
         while self._thread.is_alive():
-            if self._process is not None:
-                self._process.kill()
+            process = self._process  # which the thread may set to none
+            if process is not None:
+                process.kill()
             self._thread.join(0.05)
         self._end()
 
@@ -111,7 +114,7 @@ class _Worker:
                 return Done.nothing(task, Loss.STUCK, f"no end after {_PATIENCE_S:.0f} s"), False
             return Done.nothing(task, Loss.CRASHED, f"its decoder died ({how})"), False
         finally:
-            self._since_s = 0.0
+            self._since_s = None
         if isinstance(told, str):
             raise RequestError(f"the work folder can't be written: {told}; the same command goes on from here.")
         return told, True
@@ -149,7 +152,7 @@ class _Worker:
                 assert pipe is not None
                 pipe.close()
         code = process.wait()
-        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return f"signal {-code} ({signal_name(-code)})" if code < 0 else f"exit status {code}"
 
 
 def decode_all(

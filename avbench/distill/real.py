@@ -144,15 +144,14 @@ class MeanAccumulator:
         return {name: (total / divisor).to(dtype) for name, total in self._sums.items()}
 
 
-def spans(positions: Rows, micro_batch: int, per_sample: bool, unit: int = 1) -> Spans:
+def spans(positions: Rows, micro_batch: int, per_sample: bool) -> Spans:
     """Cut samples, sorted by class, into runs to send through a network together.
 
-    Networks that treat samples one by one take runs of about ``micro_batch`` samples across classes, in multiples
-    of ``unit``; with batch norm a class must pass whole and alone.
+    Networks that treat samples one by one take runs of ``micro_batch`` samples across classes; with batch norm a class
+    must pass whole and alone.
     """
     count = len(positions)
     if per_sample:
-        size = max(unit, micro_batch - micro_batch % unit)
-        return [(start, min(start + size, count)) for start in range(0, count, size)]
+        return [(start, min(start + micro_batch, count)) for start in range(0, count, micro_batch)]
     edges = [0, *(np.flatnonzero(np.diff(positions)) + 1).tolist(), count]
     return list(pairwise(edges))

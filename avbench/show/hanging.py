@@ -40,7 +40,7 @@ def hang_frames(room: Room) -> None:
             (_hang_pictures if name == "v" else _hang_spectrograms)(room, stages, decoded, factor, said)
 
 
-def _collect(room: Room, given: DistilledSet, decoded: bool, factor: int, name: str) -> list[Tensor]:
+def _collect(room: Room, given: DistilledSet, decoded: bool, name: str) -> list[Tensor]:
     most = room.options.per_class
     return [
         room.items(given, cls, most, decoded=decoded)[name][: max(most, _MOST_DECODED) if decoded else None]
@@ -69,7 +69,7 @@ def _hang_pictures(room: Room, sets: Sequence[tuple[str, DistilledSet]], decoded
     stages, clipped = [], 0.0
     for name, given in sets:
         images: list[Array] = []
-        for frames in _collect(room, given, decoded, factor, "v"):
+        for frames in _collect(room, given, decoded, "v"):
             shown, outside = pixels(room.info, frames)
             images.append(shown)
             clipped = max(clipped, outside)
@@ -87,7 +87,7 @@ def _hang_spectrograms(
 ) -> None:
     title, stem, packing = _view(decoded, factor)
     stages = [
-        Stage(name, tuple(decibels(room.info, audio) for audio in _collect(room, given, decoded, factor, "a")))
+        Stage(name, tuple(decibels(room.info, audio) for audio in _collect(room, given, decoded, "a")))
         for name, given in sets
     ]
     unit = str(room.info.audio_transform.get("unit", "value"))

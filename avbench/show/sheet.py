@@ -40,19 +40,19 @@ class Range:
     unit: str
 
 
-def wrapped(text: str, width_in: float, lines: int = 2) -> str:
-    """``text`` on at most so many lines of a width; what does not fit ends in an ellipsis."""
+def wrapped(text: str, width_in: float) -> str:
+    """``text`` on at most two lines of a width; what does not fit ends in an ellipsis."""
     letters = max(3, int(width_in / LETTER_IN))
-    found = textwrap.wrap(" ".join(text.split()), letters, max_lines=lines, placeholder="…")
+    found = textwrap.wrap(" ".join(text.split()), letters, max_lines=2, placeholder="…")
     return "\n".join(found)
 
 
 class Sheet:
     """A figure whose one pair of axes is measured in inches, downwards."""
 
-    def __init__(self, height_in: float, width_in: float = WIDTH_IN) -> None:
-        self.figure: Figure = new_figure(height_in, width_in)
-        self._size = (width_in, height_in)
+    def __init__(self, height_in: float) -> None:
+        self.figure: Figure = new_figure(height_in)
+        self._size = (WIDTH_IN, height_in)
         self._axes = self.figure.add_axes((0, 0, 1, 1))
         self._axes.axis("off")
 

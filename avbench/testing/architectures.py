@@ -81,10 +81,10 @@ class Encoders(Subject):
         return found
 
 
-def sample(info: StoreInfo, modality: str, count: int = _BATCH) -> Tensor:
+def sample(info: StoreInfo, modality: str) -> Tensor:
     """A batch (count, channels, height, width) of noise in float64."""
     rng = Streams(0)(f"batch {modality}")
-    return torch.from_numpy(rng.standard_normal((count, *info.shape(modality))))
+    return torch.from_numpy(rng.standard_normal((_BATCH, *info.shape(modality))))
 
 
 def _sized(side: int) -> StoreInfo:

@@ -14,8 +14,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from avbench.data.store import read_info
 from avbench.desk import Desk, Spec
 from avbench.grammar import Variant
@@ -27,8 +25,9 @@ from avbench.tasks.distilling import context_of, distil
 from avbench.tasks.evaluating import evaluate
 from avbench.tasks.prerequisites import build_prerequisite
 from avbench.testing.stores import PLAIN, STORES, write_store
-from avbench.testing.watching import unwatched
+from avbench.testing.watching import torch_restored, unwatched
 from avbench.work import Work
+from avbench.worker import settle_torch
 
 PRESET = "quick"
 #: Training in the kit shows that something runs, not how well.
@@ -170,18 +169,9 @@ class Bench:
 @contextmanager
 def worker_settings() -> Iterator[None]:
     """The settings of torch under which a worker works, put back afterwards."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    try:
+    with torch_restored():
+        settle_torch(1)
         yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(strict, warn_only=warned)
-        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 def _some(parts: Mapping[str, Variant], name: str) -> tuple[Variant, ...]:

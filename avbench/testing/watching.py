@@ -61,7 +61,9 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         paths = [each for each in arguments[:2] if isinstance(each, str | bytes | os.PathLike)]
         seen.written += [_absolute(each, _folder(arguments[-1])) for each in paths]
     elif event in _NETWORK:
-        seen.network.append(f"{event.removeprefix('socket.')} {arguments[-1]!r}")
+        # A host comes first of five; of the others the address comes last, after the socket.
+        where = arguments[0] if event == "socket.getaddrinfo" else arguments[-1]
+        seen.network.append(f"{event.removeprefix('socket.')} {where!r}")
     elif event in _PROCESS:
         seen.processes.append(f"{arguments[0] if arguments else event}")
 
@@ -137,17 +139,50 @@ def listening() -> Iterator[io.StringIO]:
 def settings() -> dict[str, Any]:
     """The settings of torch and Python that a plugin shares with everything else in its process."""
     return {
+        **_torch_settings(),
+        "numpy's error handling": tuple(sorted(np.geterr().items())),
+        "the current folder": Path.cwd(),
+        "the environment": tuple(sorted(os.environ.items())),
+    }
+
+
+def _torch_settings() -> dict[str, Any]:
+    return {
         "torch's default dtype": torch.get_default_dtype(),
         "torch's default device": torch.get_default_device(),
         "torch's threads": torch.get_num_threads(),
         "torch's gradient mode": torch.is_grad_enabled(),
         "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "torch's warning instead of them": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "torch's filling of new memory": torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
         "cudnn.benchmark": torch.backends.cudnn.benchmark,
+        "cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
         "float32 matmul precision": torch.get_float32_matmul_precision(),
-        "numpy's error handling": tuple(sorted(np.geterr().items())),
-        "the current folder": Path.cwd(),
-        "the environment": tuple(sorted(os.environ.items())),
     }
+
+
+def _set_torch(before: dict[str, Any]) -> None:
+    torch.set_default_dtype(before["torch's default dtype"])
+    if torch.get_default_device() != before["torch's default device"]:
+        torch.set_default_device(before["torch's default device"])
+    torch.set_num_threads(before["torch's threads"])
+    torch.set_grad_enabled(before["torch's gradient mode"])
+    strict, warns = before["torch's deterministic algorithms"], before["torch's warning instead of them"]
+    torch.use_deterministic_algorithms(strict, warn_only=warns)
+    torch.utils.deterministic.fill_uninitialized_memory = before["torch's filling of new memory"]  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = before["cudnn.benchmark"]
+    torch.backends.cudnn.allow_tf32 = before["cudnn.allow_tf32"]
+    torch.set_float32_matmul_precision(before["float32 matmul precision"])
+
+
+@contextmanager
+def torch_restored() -> Iterator[None]:
+    """Put torch's settings back, whatever is done to them."""
+    before = _torch_settings()
+    try:
+        yield
+    finally:
+        _set_torch(before)
 
 
 @contextmanager
@@ -157,13 +192,7 @@ def restored(before: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.set_default_dtype(before["torch's default dtype"])
-        if torch.get_default_device() != before["torch's default device"]:
-            torch.set_default_device(before["torch's default device"])
-        torch.set_num_threads(before["torch's threads"])
-        torch.set_grad_enabled(before["torch's gradient mode"])
-        torch.backends.cudnn.benchmark = before["cudnn.benchmark"]
-        torch.set_float32_matmul_precision(before["float32 matmul precision"])
+        _set_torch(before)
         np.seterr(**errors)
         os.chdir(before["the current folder"])
         os.environ.clear()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from avbench.api import SPLITS, RequestError, nearest, sha256_of
 from avbench_datasets import _memory
+from avbench_datasets._faults import fail
 
 #: What a key may be called; the first name is the one that messages use.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -100,10 +101,6 @@ class Clips:
     def _finite(self, values: npt.NDArray[Any], key: str, row: int) -> None:
         if not np.isfinite(values).all():
             raise fail(self.path, f"{key}[{row}] holds NaN or infinity", "repair or leave out that sample")
-
-
-def fail(path: Path, found: str, advice: str) -> RequestError:
-    return RequestError(f"{path.name}: {found}; {advice}.")
 
 
 def read_clips(path: Path | None, sample_rate_hz: int) -> Clips:

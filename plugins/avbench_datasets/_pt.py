@@ -20,6 +20,7 @@ from torch import Tensor
 
 from avbench.api import RequestError
 from avbench_datasets import _memory
+from avbench_datasets._faults import fail
 
 _ZIP = b"PK\x03\x04"
 #: What stands at the beginning of a file that is no data at all, and what to do about it.
@@ -33,10 +34,6 @@ _LOWEST_DB, _HIGHEST_DB = -100.5, 120.0
 _PROBES = 64
 #: What torch says when the system maps no file of this size.
 _NO_ROOM = "unable to mmap"
-
-
-def fail(path: Path, found: str, advice: str) -> RequestError:
-    return RequestError(f"{path.name}: {found}; {advice}.")
 
 
 @dataclass(frozen=True)

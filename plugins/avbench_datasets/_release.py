@@ -19,7 +19,8 @@ import numpy.typing as npt
 import torch
 
 from avbench.api import SPLITS, ClipOptions, LogMel, PrepareContext, RequestError, Store, StoreInfo, StoreWriter
-from avbench_datasets._pt import FrameReader, SoundReader, fail, open_file
+from avbench_datasets._faults import fail
+from avbench_datasets._pt import FrameReader, SoundReader, open_file
 from avbench_datasets._release_parts import Part, ReleaseFiles, enumerated
 from avbench_datasets._release_places import Places, place
 
@@ -217,7 +218,11 @@ class _Reading:
 
 
 def _check_disk(data: Path, info: StoreInfo) -> None:
-    """A store is written through memory maps, and a disk that fills up under a map kills the process."""
+    """Refuse, before anything is written, a store for which there is no room, with what is to be chosen otherwise.
+
+    A store is written through memory maps, and a disk that fills up under a map kills the process. Its writer reserves
+    the room, but not every system and file system can.
+    """
     data.mkdir(parents=True, exist_ok=True)
     sample_bytes = math.prod(info.frame_shape) + 4 * math.prod(info.audio_shape)
     needed_bytes = sample_bytes * sum(info.size(split) for split in info.counts)

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from avbench.api import RequestError
-from avbench_datasets._pt import FrameReader, SoundReader, TensorFile, fail, open_file, read_labels
+from avbench_datasets._faults import fail
+from avbench_datasets._pt import FrameReader, SoundReader, TensorFile, open_file, read_labels
 
 #: Folders between --source and the release's own, such as ``data/``.
 _DEEPEST_FOLDERS = 3

@@ -12,7 +12,8 @@ from avbench.api import SPLITS, MediaIndex, PrepareContext, RequestError, find_a
 
 #: No video of the field begins or ends later; numbers from files that do are refused.
 LONGEST_S = 86_400
-_SPLIT_WORDS = {**{split: split for split in SPLITS}, "valid": "val", "validation": "val"}
+#: What split files and folders call a split, in lower case.
+SPLIT_WORDS = {**{split: split for split in SPLITS}, "valid": "val", "validation": "val"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def split_of(word: str, where: str) -> str:
     Raises:
         RequestError: another word.
     """
-    split = _SPLIT_WORDS.get(word.strip().lower())
+    split = SPLIT_WORDS.get(word.strip().lower())
     if split is None:
         raise RequestError(f"{where}: unknown split {word!r}; expected train, val or test.")
     return split

@@ -25,7 +25,8 @@ from avbench.api import (
     resample,
     to_json,
 )
-from avbench_datasets._npz import Clips, fail, read_clips
+from avbench_datasets._faults import fail
+from avbench_datasets._npz import Clips, read_clips
 
 #: The paper's statistics of colour frames on [0, 1].
 _PAPER_FRAME_MEAN, _PAPER_FRAME_STD = (0.425, 0.396, 0.370), (0.229, 0.224, 0.221)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from avbench.api import (
-    SPLITS,
     ClipOptions,
     Dataset,
     Loss,
@@ -20,9 +19,7 @@ from avbench.api import (
     option,
     prepare_clips,
 )
-from avbench_datasets._video import folder_of, index_of
-
-_SPLIT_FOLDERS = {**{split: split for split in SPLITS}, "valid": "val", "validation": "val"}
+from avbench_datasets._video import SPLIT_WORDS, folder_of, index_of
 
 
 @dataclass(frozen=True)
@@ -62,10 +59,10 @@ class Folder(Dataset):
 
     def _plan(self, index: MediaIndex) -> Plan:
         places = [(path, path.relative_to(index.folder).parts) for path in index.files()]
-        by_split = any(parts[0].lower() in _SPLIT_FOLDERS and len(parts) > 2 for _, parts in places)
+        by_split = any(parts[0].lower() in SPLIT_WORDS and len(parts) > 2 for _, parts in places)
         found, lost = [], []
         for path, parts in places:
-            split = _SPLIT_FOLDERS.get(parts[0].lower(), "") if by_split else "train"
+            split = SPLIT_WORDS.get(parts[0].lower(), "") if by_split else "train"
             inside = parts[1:] if by_split else parts
             if not split or len(inside) < 2:
                 what = "lies in no folder of a split" if not split else "lies in no folder of a class"

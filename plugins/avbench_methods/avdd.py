@@ -73,14 +73,17 @@ class AudioVisualDistillation(MatchingMethod):
 
     @classmethod
     def controls(cls, config: AVDDConfig) -> Sequence[str]:
-        """DM from the same start: with its own step, and with the step at which the two are one method."""
+        """DM from the same start: with its own step, and with the step at which the two are one method.
+
+        That step is written out for each modality: what is not written here a control takes over, one modality's rate,
+        too; and ``match=avdd`` goes by the λ published for the IPC, which need not be the one that is set.
+        """
         same_start = f"init={config.init},factor={config.factor}"
         own, times = f"dm[{same_start}]", config.times
         if times is None:
             return (own,)
-        if config.base == 1 and config.icm in LAMBDA_BY_IPC.values():
-            return (own, f"dm[{same_start},match=avdd]")
-        return (own, f"dm[{same_start},{','.join(f'{name}={rate}' for name, rate in scaled(config, times).items())}]")
+        rates = ",".join(f"{name}={rate}" for name, rate in scaled(config, times).items())
+        return (own, f"dm[{same_start},{rates}]")
 
     @classmethod
     def equals(cls, config: AVDDConfig, setting: Setting) -> str | None:
@@ -94,10 +97,10 @@ class AudioVisualDistillation(MatchingMethod):
 
 
 def scaled(config: MatchingConfig, times: float) -> dict[str, float]:
-    """The options for ``times`` the learning rates: one where they agree, so that dm[lr=4.2] is known as it stands."""
+    """``times`` the learning rates, as the options for them."""
     # Twelve digits: 0.1 × 21 is 2.1, whatever its last bit.
-    rates = {name: float(f"{rate * times:.12g}") for name, rate in config.rates().items()}
-    return {"lr": rates["a"]} if rates["a"] == rates["v"] else {"lr_audio": rates["a"], "lr_visual": rates["v"]}
+    audio, visual = (float(f"{config.rates()[name] * times:.12g}") for name in "av")
+    return {"lr_audio": audio, "lr_visual": visual}
 
 
 def as_dm(config: MatchingConfig, times: float) -> str:
@@ -106,7 +109,11 @@ def as_dm(config: MatchingConfig, times: float) -> str:
     Under SGD with momentum, no decay and no clipping, a loss ``times`` as large is a step ``times`` as long.
     """
     options = {each.name: getattr(config, each.name) for each in fields(MatchingConfig)}
-    options |= {"lr": MatchingConfig.lr, "lr_audio": None, "lr_visual": None, **scaled(config, times)}
+    rates = scaled(config, times)
+    if rates["lr_audio"] == rates["lr_visual"]:  # one option, so that dm[lr=4.2] is known as it stands
+        options |= {"lr": rates["lr_audio"], "lr_audio": None, "lr_visual": None}
+    else:
+        options |= {"lr": MatchingConfig.lr, **rates}
     return f"dm[{','.join(f'{name}={value}' for name, value in options.items())}]"
 
 

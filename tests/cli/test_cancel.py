@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -10,10 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from conftest import Small
 from packages import avbench
 
 from avbench.claims import ProcessId
+from avbench.cli.cancel import cancel
 from avbench.runs import Announcement, read_announcement
 
 ENDLESS = ("--method", "dm", "--dataset", "small1", "--ipc", "1", "--seeds", "1", "--networks", "1", "--device", "cpu")
@@ -84,6 +87,24 @@ def test_a_run_on_another_machine_is_not_ended_from_here(tmp_path: Path) -> None
     done = avbench("cancel", str(tmp_path))
     assert done.returncode == 3
     assert "process 1 on farhost" in done.stderr and "scancel --me --name=avbench-" in done.stderr
+
+
+def test_a_run_of_another_user_is_left_to_that_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Announcement("1-abcdef", ProcessId.own(), ("avbench", "run"), 1, 0.0, ()).write(tmp_path)
+
+    def refused(process: int, number: int) -> None:
+        assert process == os.getpid()
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))  # as the system does, which names no file
+
+    monkeypatch.setattr(os, "kill", refused)
+    with pytest.raises(typer.Exit) as left:
+        cancel(tmp_path, within_s=0.0)
+    assert left.value.exit_code == 3
+    told = capsys.readouterr().err
+    assert f"process {os.getpid()} is another user's run" in told and f"avbench cancel {tmp_path}" in told
+    assert "Nothing runs" not in told
 
 
 def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:

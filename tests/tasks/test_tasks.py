@@ -120,7 +120,7 @@ def test_only_the_whole_set_in_its_own_order_gives_networks_to_others(bench: Ben
 def test_avdd_records_its_controls(bench: Bench) -> None:
     bench.carry_out(bench.plan("avdd"))
     (record,) = bench.records("distil")
-    controls = ["dm[init=herding,factor=2]", "dm[init=herding,factor=2,match=avdd]"]
+    controls = ["dm[init=herding,factor=2]", "dm[init=herding,factor=2,lr_audio=4.2,lr_visual=4.2]"]
     assert record["result"]["controls"] == controls
 
 

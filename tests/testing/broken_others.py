@@ -467,6 +467,22 @@ class Nervous:
         raise KeyError("host")
 
 
+class Trusting:
+    """Takes for granted that a task which ends has a record."""
+
+    @hookimpl
+    def task_finished(self, folder: Path | None) -> None:
+        assert folder is not None, "a folder"
+
+
+class Unclosed:
+    """Raises at the end of the process."""
+
+    @hookimpl
+    def process_finished(self) -> None:
+        raise OSError("not closed")
+
+
 class SettingBound(Flat):
     """Defaults from nowhere."""
 
@@ -512,4 +528,6 @@ BROKEN: list[tuple[Any, tuple[str, ...], str]] = [
     (ThreadedTones, ("settings",), "threads"),
     (Mistyped, ("registers", "events"), "stepped"),
     (Nervous, ("events",), "host"),
+    (Trusting, ("events",), "task_finished"),
+    (Unclosed, ("events",), "not closed"),
 ]
