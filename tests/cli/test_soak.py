@@ -19,7 +19,7 @@ def soak(out: Path, jobs: int) -> dict[str, Any]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=3_000,
+        timeout=7_200,  # half an hour where nothing else runs
     )
     assert done.returncode == 0, f"{done.stderr}\n{out.read_text() if out.is_file() else ''}"
     found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
