@@ -11,9 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-#: torch 2.N, torchvision 0.(N+15) and torchaudio 2.N are one generation.
-GENERATION = {"torch": (2, 11), "torchvision": (0, 26), "torchaudio": (2, 11)}
-INSTALL = "pip install 'torch>=2.11,<2.12' 'torchvision>=0.26,<0.27' 'torchaudio>=2.11,<2.12'"
+from packaging.specifiers import SpecifierSet
+
+#: torch 2.N, torchvision 0.(N+15) and torchaudio 2.N are one generation, but for torchaudio 2.11.1: it allows any torch
+#: from 2.11 on and needs a symbol that torch 2.11 lacks. The same bounds as in pyproject.toml.
+GENERATION = {"torch": ">=2.11,<2.12", "torchvision": ">=0.26,<0.27", "torchaudio": ">=2.11,<2.11.1"}
+INSTALL = "pip install " + " ".join(f"'{name}{bounds}'" for name, bounds in GENERATION.items())
 #: The oldest driver for each CUDA major version (NVIDIA, CUDA toolkit release notes, Linux).
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 _LOW_DISK_BYTES = 5_000_000_000
@@ -92,8 +95,8 @@ def _version_problems(facts: Facts) -> list[str]:
         found.append(f"Python {facts.python}: avbench is made for 3.11 and 3.12.")
     wrong = {
         name: facts.packages.get(name)
-        for name, wanted in GENERATION.items()
-        if _numbers(facts.packages.get(name) or "")[:2] != wanted
+        for name, bounds in GENERATION.items()
+        if not SpecifierSet(bounds).contains(facts.packages.get(name) or "0", prereleases=True)
     }
     if wrong:
         spelled = ", ".join(f"{name} {found_version or 'absent'}" for name, found_version in wrong.items())

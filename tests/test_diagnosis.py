@@ -32,6 +32,7 @@ def test_a_sound_machine_has_no_problem() -> None:
     [
         ({"python": "3.13.1"}, "made for 3.11 and 3.12"),
         ({"packages": {**SOUND.packages, "torch": "2.13.0"}}, "torch 2.13.0): pip install 'torch>=2.11,<2.12'"),
+        ({"packages": {**SOUND.packages, "torchaudio": "2.11.1"}}, "torchaudio 2.11.1): pip install"),
         ({"packages": {**SOUND.packages, "torchaudio": None}}, "torchaudio absent"),
         ({"import_errors": {"torchaudio": "OSError: libcudart"}}, "can't be imported (OSError: libcudart)"),
         ({"driver": "535.10"}, "install driver 580 or newer"),

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from avbench.errors import AvbenchError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -83,15 +85,27 @@ class LogMel:
         return {"kind": "log-mel", "win": self.n_fft, "power": 2, "unit": "dB", **asdict(self)}
 
 
+def torchaudio() -> Any:
+    """The package; its import takes seconds, and not every program needs it.
+
+    Raises:
+        AvbenchError: it can't be imported, as where it was built for another torch.
+    """
+    try:
+        import torchaudio as package
+    except (ImportError, OSError) as error:
+        raise AvbenchError(f"torchaudio can't be imported ({error}): `avbench env` says what to install.") from error
+    return package
+
+
 @functools.lru_cache(maxsize=8)
 def _filters(mel: LogMel) -> Filters:
     import torch
-    import torchaudio  # here, for its import takes seconds and not every program needs it
 
     with warnings.catch_warnings():
         # That one of 128 bands is empty is known and wanted.
         warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
-        bank = torchaudio.functional.melscale_fbanks(
+        bank = torchaudio().functional.melscale_fbanks(
             mel.n_fft // 2 + 1, 0.0, float(mel.sample_rate_hz // 2), mel.mels, mel.sample_rate_hz
         )
     return Filters(torch.hann_window(mel.n_fft).double().numpy(), bank.double().numpy())
@@ -118,7 +132,5 @@ def resample(waveform: Tensor, from_hz: int, to_hz: int) -> Tensor:
     """``waveform`` (channels, n) at another rate, in float64."""
     if from_hz == to_hz:
         return waveform.double()
-    import torchaudio
-
-    result: Tensor = torchaudio.functional.resample(waveform.double(), from_hz, to_hz)
+    result: Tensor = torchaudio().functional.resample(waveform.double(), from_hz, to_hz)
     return result

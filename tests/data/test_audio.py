@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchaudio
+from packages import avbench
 
 from avbench.data.audio import LogMel, one_thread, resample
 
@@ -110,3 +112,12 @@ def test_the_record_says_all() -> None:
         "hop": 200,
         "mels": 32,
     }
+
+
+def test_a_torchaudio_for_another_torch_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    """As torchaudio 2.11.1 beside torch 2.11: its import ends in an OSError of the dynamic linker."""
+    (tmp_path / "torchaudio.py").write_text("raise OSError('libtorchaudio.so: undefined symbol')", encoding="utf-8")
+    command = ["run", "--method", "random", "--dataset", "avdigits", "--ipc", "1"]
+    done = avbench(*command, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "runs"), site=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "torchaudio can't be imported (libtorchaudio.so: undefined symbol): `avbench env` says" in done.stderr
