@@ -119,5 +119,5 @@ def test_a_torchaudio_for_another_torch_is_one_line_that_says_what_to_do(tmp_pat
     (tmp_path / "torchaudio.py").write_text("raise OSError('libtorchaudio.so: undefined symbol')", encoding="utf-8")
     command = ["run", "--method", "random", "--dataset", "avdigits", "--ipc", "1"]
     done = avbench(*command, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "runs"), site=tmp_path)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.returncode == 3 and "Traceback" not in done.stderr
     assert "torchaudio can't be imported (libtorchaudio.so: undefined symbol): `avbench env` says" in done.stderr
