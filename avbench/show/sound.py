@@ -35,16 +35,17 @@ def invert(mel: LogMel, spectrogram_db: Array, seed: int) -> Wave:
     Args:
         seed: of the phases that the iteration starts from.
     """
+    transforms = torchaudio().transforms
     power = torch.from_numpy(10 ** (np.minimum(spectrogram_db, _LOUDEST_DB) / 10)).double()
     bins = mel.n_fft // 2 + 1
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
         torch.manual_seed(seed)
         # gelsd: an empty mel band leaves the filters without full rank.
-        unmel = torchaudio().transforms.InverseMelScale(
+        unmel = transforms.InverseMelScale(
             bins, mel.mels, mel.sample_rate_hz, 0.0, float(mel.sample_rate_hz // 2), driver="gelsd"
         ).double()
-        phases = torchaudio().transforms.GriffinLim(
+        phases = transforms.GriffinLim(
             mel.n_fft, ITERATIONS, mel.n_fft, mel.hop, power=2.0, length=mel.samples
         ).double()
         found: Wave = phases(unmel(power)).detach().numpy()
