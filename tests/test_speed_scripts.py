@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from avbench.api import Augmentation, decode
 from avbench.nets.convnet import ConvNetArchitecture, ConvNetConfig
@@ -60,6 +64,45 @@ def test_the_plain_network_is_convnet(script: Any, small_info: Any, modality: st
     assert plain(x).shape == (3, len(small_info.classes))
     assert float(plain.classifier.weight.detach().abs().max()) < 1e-3
     assert not any(type(m).__module__.startswith("avbench") for m in plain.modules())
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts their floating-point operations with torch's own formulas."""
+
+    flop = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if "convolution" in str(func):
+            self.flop += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def convolved(act: Callable[[], object]) -> float:
+    """Floating-point operations of the convolutions of ``act``."""
+    with Convolutions() as counter:
+        act()
+    return counter.flop
+
+
+@pytest.mark.parametrize("modality", ["a", "v"])
+def test_operations_are_those_that_torch_counts(script: Any, small_info: Any, modality: str) -> None:
+    plain = script("plain.network")
+    form = plain.form_of(small_info, modality, 8)
+    network = plain.PlainNetwork(form)
+    x, labels = torch.randn(1, *small_info.shape(modality)), torch.zeros(1, dtype=torch.long)
+    weights = list(network.parameters())
+
+    def matched() -> None:
+        item = x.clone().requires_grad_(True)
+        gradients = torch.autograd.grad(cross_entropy(network(item), labels), weights, create_graph=True)
+        torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), item)
+
+    assert convolved(lambda: network(x)) == plain.forward_flop(form)
+    assert convolved(lambda: cross_entropy(network(x), labels).backward()) == plain.training_flop(form)
+    # torch goes on to how the weights change their own gradient's input, which nobody needs: not in the first block.
+    needless = plain.forward_flop(form) - plain.forward_flop(replace(form, depth=1))
+    assert convolved(matched) == plain.matched_flop(form) + needless
 
 
 @pytest.fixture

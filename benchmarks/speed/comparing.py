@@ -173,6 +173,24 @@ def ratio(
     return Figure(what, statistics.median(found), "×", bound, at_least, min(found), max(found))
 
 
+def against_hardware(
+    name: str, times: Mapping[str, Sequence[Spent]], slow: str, flop: float, limit: float, run: Run
+) -> tuple[Figure, str]:
+    """How many times as fast as ``slow`` the necessary convolutions alone could be, and what each way achieves.
+
+    Args:
+        flop: of the convolutions that neither way can do without.
+        limit: GFLOP/s that the hardware was seen to give.
+    """
+    work = flop / 1e9
+    median = {way: statistics.median(seconds(of, run)) for way, of in times.items()}
+    rates = ", ".join(f"{way} {work / s:.0f}" for way, s in median.items())
+    return (
+        Figure(f"{name}: {slow} / convolutions at the hardware's rate", median[slow] * limit / work, "×"),
+        f"{name}: GFLOP/s of convolutions: {rates}; the hardware's {limit:.0f}.",
+    )
+
+
 def apart(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> float:
     """How far two ways end from each other, as a share of how far they went."""
     gap = sum(float((ours[n].detach().double().cpu() - theirs[n].detach().double().cpu()).square().sum()) for n in ours)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import peak
 import torch
-from comparing import Figure, Report, Run, agreed, apart, in_turn, main, ratio, seconds_figure
+from comparing import Figure, Report, Run, against_hardware, agreed, apart, in_turn, main, ratio, seconds_figure
 from plain.condensation import Condensation, CondensationDraws, Omega, Rows
-from plain.network import form_of
+from plain.network import form_of, matched_flop, training_flop
 from torch import Tensor
 from workload import WIDTHS, context_of, in_memory, items_of, method_of, store_of
 
@@ -73,8 +74,16 @@ def draws_of(context: Context, config: DCConfig) -> CondensationDraws:
     return CondensationDraws(lambda name, k: known[name, k], of_class.real_rows, omega, epoch)
 
 
-def compare(case: Case, run: Run, store: Store) -> list[Figure]:
-    """Figures of one case."""
+def flop_of(case: Case, plain: Condensation) -> float:
+    """Operations of the convolutions that a step cannot do without."""
+    forms, trainings = plain.forms.values(), (case.outer - 1) * case.inner
+    matched = sum(case.batch_real * training_flop(form) + case.ipc * matched_flop(form) for form in forms)
+    trained = sum(case.ipc * training_flop(form) for form in forms)
+    return case.classes * (case.outer * matched + trainings * trained)
+
+
+def compare(case: Case, run: Run, store: Store, limit: float) -> tuple[list[Figure], str]:
+    """Figures of one case, and a sentence on its floating-point operations; ``limit`` in GFLOP/s."""
     loops = {"outer": case.outer, "inner": case.inner, "steps": run.rounds + 1}
     context = context_of(store, run, case.ipc)
     ours = method_of(case.method, context, batch_real=case.batch_real, **loops)
@@ -110,22 +119,28 @@ def compare(case: Case, run: Run, store: Store) -> list[Figure]:
 
     times = in_turn({"avbench": step, "plain": by_plain}, run)
     name = f"{case.method}, {case.classes} classes, {case.batch_real} real a class, IPC {case.ipc}, {case.outer} outer"
-    return [
+    bound, note = against_hardware(name, times, "plain", flop_of(case, plain), limit, run)
+    figures = [
         agreed(f"{name}: apart after the first step", apart(first["avbench"], first["plain"], start), run, case.outer),
         *(seconds_figure(f"{name}: {way}", times[way], run) for way in times),
         ratio(
             f"{name}: plain / avbench", times["plain"], times["avbench"], run, ASKED if run.size == "paper" else None
         ),
+        bound,
     ]
+    return figures, note
 
 
 def measure(run: Run) -> Report:
     """All cases of a size."""
-    figures = []
+    figures, notes = [], []
+    limit = peak.limit(run)
     for case in CASES[run.size, run.device]:
         with tempfile.TemporaryDirectory() as folder:
-            figures += compare(case, run, store_of(Path(folder), run, case.classes, case.rows))
-    return Report("A step of gradient matching", tuple(figures))
+            found, note = compare(case, run, store_of(Path(folder), run, case.classes, case.rows), limit)
+        figures += found
+        notes.append(note)
+    return Report("A step of gradient matching", tuple(figures), tuple(notes))
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import peak
 import torch
-from comparing import Figure, Report, Run, agreed, in_turn, main, ratio, seconds_figure
+from comparing import Figure, Report, Run, against_hardware, agreed, in_turn, main, ratio, seconds_figure
 from plain.evaluation import Judged, PlainEvaluation, TrainingBatch
-from plain.network import form_of
+from plain.network import form_of, forward_flop, training_flop
 from torch import Tensor
 from workload import HEAD_STD, WIDTHS, store_of
 
@@ -153,8 +154,15 @@ def apart(ours: Sequence[Judged], theirs: Sequence[Judged]) -> tuple[float, int]
     return max(losses), max(counts)
 
 
-def compare(case: Case, run: Run, store: Store) -> list[Figure]:
-    """Figures of one case."""
+def flop_of(case: Case, plain: PlainEvaluation) -> float:
+    """Operations of the convolutions that judging a set cannot do without."""
+    trained, tested = case.epochs * len(plain.labels), len(plain.test_labels)
+    each = sum(trained * training_flop(form) + tested * forward_flop(form) for form in plain.forms.values())
+    return case.networks * each
+
+
+def compare(case: Case, run: Run, store: Store, limit: float) -> tuple[list[Figure], str]:
+    """Figures of one case, and a sentence on its floating-point operations; ``limit`` in GFLOP/s."""
     config = RecognitionConfig(epochs=case.epochs, lr_audio=LR, lr_visual=LR, lr_classifier=LR)
     contexts = [context_of(store, case, run, turn) for turn in range(run.rounds + 1)]
     plain = [plain_of(context, config, run) for context in contexts]
@@ -169,23 +177,29 @@ def compare(case: Case, run: Run, store: Store) -> list[Figure]:
     times = in_turn({"avbench": ours, "plain": theirs}, run)
     gaps = [apart(found["avbench", k], found["plain", k]) for k in range(run.rounds + 1)]
     name = f"{case.networks} networks, {case.epochs} epochs of {case.ipc * case.classes}, {len(contexts[0].test)} tests"
-    return [
+    bound, note = against_hardware(name, times, "plain", flop_of(case, plain[0]), limit, run)
+    figures = [
         agreed(f"{name}: losses apart", max(loss for loss, _ in gaps), run, ADAM[run.size]),
         Figure(f"{name}: test samples judged otherwise", max(count for _, count in gaps), ""),
         *(seconds_figure(f"{name}: {way}", times[way], run) for way in times),
         ratio(
             f"{name}: plain / avbench", times["plain"], times["avbench"], run, ASKED if run.size == "paper" else None
         ),
+        bound,
     ]
+    return figures, note
 
 
 def measure(run: Run) -> Report:
     """All cases of a size."""
-    figures = []
+    figures, notes = [], []
+    limit = peak.limit(run)
     for case in CASES[run.size, run.device]:
         with tempfile.TemporaryDirectory() as folder:
-            figures += compare(case, run, store_of(Path(folder), run, case.classes, 1, case.test))
-    return Report("Judging a distilled set", tuple(figures))
+            found, note = compare(case, run, store_of(Path(folder), run, case.classes, 1, case.test), limit)
+        figures += found
+        notes.append(note)
+    return Report("Judging a distilled set", tuple(figures), tuple(notes))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ that where both ways compute them in float32 and directly.
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import peak
 import torch
-from comparing import Figure, Report, Run, agreed, apart, in_turn, main, ratio, seconds, seconds_figure
+from comparing import Figure, Report, Run, against_hardware, agreed, apart, in_turn, main, ratio, seconds_figure
 from plain.matching import ClassWise, Joint
 from torch import Tensor
 from workload import context_of, flop_of_step, items_of, method_of, plain_cell, store_of
@@ -88,11 +87,8 @@ def compare(case: Case, run: Run, folder: Path, limit: float) -> tuple[list[Figu
             for way in ("joint", "class-wise")
         ),
     ]
-    median = {way: statistics.median(seconds(of, run)) for way, of in times.items()}
-    work = flop_of_step(cell) / 1e9
-    figures.append(Figure(f"{name}: joint / convolutions at the hardware's rate", median["joint"] * limit / work, "×"))
-    rates = ", ".join(f"{way} {work / s:.0f}" for way, s in median.items())
-    return figures, f"{name}: GFLOP/s of convolutions: {rates}; the hardware's {limit:.0f}."
+    bound, note = against_hardware(name, times, "joint", flop_of_step(cell), limit, run)
+    return [*figures, bound], note
 
 
 def measure(run: Run) -> Report:

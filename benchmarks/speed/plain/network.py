@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -91,3 +91,20 @@ def forward_flop(form: Form) -> float:
         total += 2.0 * 9 * channels * form.width * height * width
         channels, height, width = form.width, height // 2, width // 2
     return total
+
+
+def training_flop(form: Form) -> float:
+    """Those of a sample that gives a gradient of the weights: forwards, then as much again twice.
+
+    Each convolution gives gradients of its weights and of its input, the first of its weights alone.
+    """
+    return 3 * forward_flop(form) - forward_flop(replace(form, depth=1))
+
+
+def matched_flop(form: Form) -> float:
+    """Those of a synthetic sample whose gradient of the weights is differentiated by the sample.
+
+    Beside those of training, the adjoint of a convolution's two gradients takes three more and that of its forward pass
+    one; the first has no gradient of its input, whose adjoint takes one of the three.
+    """
+    return training_flop(form) + 4 * forward_flop(form) - forward_flop(replace(form, depth=1))
