@@ -233,8 +233,8 @@ def test_users_own_arrays_run_by_the_name_they_were_given(tmp_path: Path) -> Non
     )
     assert prepared.returncode == 0, prepared.stderr
     done = avbench(
-        *("run", "--method", "random,dm", "--dataset", "mine", "--ipc", "1", "--set", "dm.steps=2", *SMALL, "--seeds", "1"),
-        *("--data", str(tmp_path / "data"), "--out", str(tmp_path / "runs")),
+        *("run", "--method", "random,dm", "--dataset", "mine", "--ipc", "1", "--set", "dm.steps=2", *SMALL),
+        *("--seeds", "1", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "runs")),
     )
     assert done.returncode == 0, done.stderr
     assert "### mine" in done.stdout
