@@ -43,10 +43,10 @@ def controls(boards: Sequence[Board]) -> str:
         for name, label in _OF_BOARDS.items()
     ]
     ipcs = sorted({int(ipc) for board in boards for ipc in board.rows["ipc"]}, key=lambda ipc: (ipc == 0, ipc))
-    modalities = sorted({str(modality) for board in boards for modality in board.rows["modality"]}, key=lambda name: (len(name), name))
+    modalities = {str(modality) for board in boards for modality in board.rows["modality"]}
     values = {
         "ipc": {str(ipc): str(ipc) if ipc else "all (whole data)" for ipc in ipcs},
-        "modality": {modality: MODALITIES.get(modality, modality) for modality in modalities},
+        "modality": {modality: MODALITIES.get(modality, modality) for modality in sorted(sorted(modalities), key=len)},
     }
     fields += [_select(name, label, values[name]) for name, label in _OF_ROWS.items()]
     return f"""<form id="choices" role="search" aria-label="Choose boards and rows" hidden>
