@@ -23,8 +23,12 @@ def save_checkpoint(path: Path, step: int, state: State) -> None:
     save_tensors_atomically(path, tensors, {"format": _FORMAT, "skeleton": skeleton})
 
 
-def load_checkpoint(path: Path) -> tuple[int, State] | None:
-    """(steps done, state), or ``None`` where there is no whole checkpoint."""
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[int, State] | None:
+    """(steps done, state), or ``None`` where there is no whole checkpoint.
+
+    Args:
+        device: where tensors come back to that lay on a GPU; those of the CPU come back to it.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -34,7 +38,7 @@ def load_checkpoint(path: Path) -> tuple[int, State] | None:
     except (OSError, SafetensorError):
         return None
     found = json.loads(metadata["skeleton"])
-    state = _put_together(found["state"], tensors)
+    state = _put_together(found["state"], tensors, device)
     return found["step"], state
 
 
@@ -43,7 +47,7 @@ def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value
-        return {"tensor": name}
+        return {"tensor": name} if value.device.type == "cpu" else {"tensor": name, "on_device": True}
     if isinstance(value, dict):
         return {"dict": [[key, _take_apart(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
@@ -53,12 +57,13 @@ def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"a checkpoint can't hold {type(value).__name__}: use tensors, numbers, strings, dicts, lists")
 
 
-def _put_together(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def _put_together(value: Any, tensors: dict[str, Tensor], device: torch.device | str) -> Any:
     if "tensor" in value:
-        return tensors[value["tensor"]]
+        tensor = tensors[value["tensor"]]
+        return tensor.to(device) if value.get("on_device") else tensor
     if "dict" in value:
-        return {key: _put_together(item, tensors) for key, item in value["dict"]}
+        return {key: _put_together(item, tensors, device) for key, item in value["dict"]}
     if "list" in value:
-        items = [_put_together(item, tensors) for item in value["list"]]
+        items = [_put_together(item, tensors, device) for item in value["list"]]
         return tuple(items) if value["tuple"] else items
     return value["scalar"]

@@ -190,7 +190,7 @@ class Desk:
         Returns the seconds that processes before this one spent on it.
         """
         path = self.checkpoint(task, key)
-        found = load_checkpoint(path)
+        found = load_checkpoint(path, self.device)
         start, before_s = 0, 0.0
         if found is not None:
             start, state = found

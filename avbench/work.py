@@ -31,4 +31,4 @@ class Work(ABC):
         return {}
 
     def load_state(self, state: State) -> None:
-        """Continue from a state that :meth:`state` gave."""
+        """Continue from a state that :meth:`state` gave; its tensors are on the devices on which they were."""

@@ -122,7 +122,7 @@ def _begin(desk: Desk, task: DistilTask | ShardTask, shared: dict[Hashable, dict
     folder = desk.directory.folder(task.kind, task.key)
     folder.mkdir(parents=True, exist_ok=True)
     running = _Running(task, method, 0, folder / "curve.jsonl")
-    found = load_checkpoint(desk.checkpoint(task, task.key))
+    found = load_checkpoint(desk.checkpoint(task, task.key), desk.device)
     if found is not None and _has_passed(found, task.snapshots):
         found = None  # it went past a step that is now asked for: begin again
     if found is not None:

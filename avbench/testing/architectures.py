@@ -19,6 +19,7 @@ from avbench.nets.base import Architecture, Encoder, first_order
 from avbench.plugin import Setting
 from avbench.randomness import Streams
 from avbench.testing.bench import PRESET, Bench, Scene
+from avbench.testing.elsewhere import another_device, described, mixing_told
 from avbench.testing.given import SELECTS
 from avbench.testing.observing import Outcome
 from avbench.testing.registry import Failure, NotChecked, register
@@ -230,17 +231,18 @@ def _second(slope: Tensor, x: Tensor, parameters: list[Tensor]) -> bool:
 
 @register("architecture", name="moves", promise="an encoder that follows dtype and device")
 def moves(subject: Encoders) -> str:
-    """float64 gives float64; on a GPU, where there is one, what the processor gives."""
+    """float64 gives float64; on another device than the processor, the same values."""
+    there = another_device()
     for info, modality in subject.accepted():
         encoder, x = subject.drawn(info, modality), sample(info, modality)
         z = encoder(x)
         if z.dtype != torch.float64:
             raise Failure("a float64 embedding", str(z.dtype), "Make tensors of the input's dtype.")
-        if torch.cuda.is_available():
-            moved = encoder.to("cuda")(x.to("cuda"))
-            if moved.device.type != "cuda" or not torch.allclose(moved.cpu(), z, rtol=1e-6, atol=1e-8):
-                raise Failure("the same embedding on a GPU", str(moved.device), "Register tensors as buffers.")
-    return "" if torch.cuda.is_available() else "dtypes; no GPU here to move to"
+        with mixing_told(there, "Register tensors as buffers, and make others on the input's device."):
+            moved = encoder.to(there)(x.to(there))
+        if moved.device.type != there or not torch.allclose(moved.cpu(), z, rtol=1e-6, atol=1e-8):
+            raise Failure(f"the same embedding on {there}", str(moved.device), "Register tensors as buffers.")
+    return described(there)
 
 
 @register("architecture", "fusion", name="grid", promise="a run that the runner judges with it and records")

@@ -14,6 +14,7 @@ from avbench.nets.fusion import Embedding, Fusion, FusionHead
 from avbench.plugin import Setting
 from avbench.randomness import Streams
 from avbench.testing.bench import PRESET
+from avbench.testing.elsewhere import another_device, described, mixing_told
 from avbench.testing.observing import Outcome
 from avbench.testing.registry import Failure, register
 from avbench.testing.stores import PLAIN, describe
@@ -160,3 +161,21 @@ def own_parts(subject: Heads) -> None:
         slopes = torch.autograd.grad(predict()[other].square().sum(), parts[name], allow_unused=True)
         if any(slope is not None and bool(slope.abs().sum() > 0) for slope in slopes):
             raise Failure(f"parameters of {name!r} not to change scores of {other!r}", "they do", advice)
+
+
+@register("fusion", name="moves", promise="a head that follows its embeddings to another device")
+def moves(subject: Heads) -> str:
+    """The same predictions and the same loss as on the processor."""
+    there = another_device()
+    for case in _CASES:
+        found: list[dict[str, Tensor]] = []
+        for device in ("cpu", there):
+            with mixing_told(device, "Register tensors as buffers, and make others on the embeddings' device."):
+                head = subject.head(case).to(device).train(False)
+                embeddings = {name: z.to(device) for name, z in _embeddings(case).items()}
+                found.append({**head.predict(embeddings), "loss": head.loss(embeddings, _labels().to(device))})
+        for name, here in found[0].items():
+            other = found[1][name]
+            if other.device.type != there or not torch.allclose(other.cpu(), here, rtol=1e-6, atol=1e-8):
+                raise Failure(f"the same {name!r} on {there}", str(other.device), "Register tensors as buffers.")
+    return described(there)

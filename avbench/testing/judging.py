@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from avbench.testing.given import SELECTS
 from avbench.testing.observing import Outcome
 from avbench.testing.registry import Failure, NotChecked
 from avbench.testing.subject import Subject
+from avbench.testing.trials import at, through
 from avbench.testing.watching import unwatched
 
 #: How many networks an evaluation trains, unless a check says otherwise.
@@ -70,9 +72,13 @@ class Judging(Subject):
         built: Protocol = reconstruct("protocols", ref).build()
         return built
 
-    def context(self, networks: int, data: str = "data") -> EvaluationContext:
-        """What an evaluation is given: two real samples a class to train on, and a watched test split."""
-        scene = Scene(modality=self.scene.modality, data=data)
+    def context(self, networks: int, **changes: Any) -> EvaluationContext:
+        """What an evaluation is given: two real samples a class to train on, and a watched test split.
+
+        Args:
+            changes: of the scene, such as ``data`` or ``device``.
+        """
+        scene = at(self.scene, **changes)
         planned = self.planned(scene)
         desk = self.bench.desk(scene, self.bench.runs)
         with unwatched():
@@ -94,17 +100,29 @@ class Judging(Subject):
             micro_batch=desk.micro_batch(planned.cell),
         )
 
-    def results(self, context: EvaluationContext) -> Results:
-        """The networks' scores after all steps."""
-        evaluation = self.protocol().evaluation(context)
-        if not isinstance(evaluation, Evaluation):
-            advice = "Derive it from avbench.api.Evaluation."
-            raise Failure("evaluation() to give an Evaluation", type(evaluation).__name__, advice)
+    def results(self, context: EvaluationContext, handed_on: Path | None = None) -> Results:
+        """The networks' scores after all steps.
+
+        Args:
+            handed_on: a checkpoint to write after the first step, from which another evaluation makes the others.
+        """
+        evaluation = self._evaluation(context)
         for k in range(evaluation.steps):
+            if k == 1 and handed_on is not None:
+                state = through(handed_on, evaluation.state(), context.device)
+                evaluation = self._evaluation(context)
+                evaluation.load_state(state)
             context.test.step = k  # type: ignore[attr-defined]  # a WatchedTest
             evaluation.step(k)
         found: Results = evaluation.result()["networks"]
         return found
+
+    def _evaluation(self, context: EvaluationContext) -> Evaluation:
+        evaluation = self.protocol().evaluation(context)
+        if not isinstance(evaluation, Evaluation):
+            advice = "Derive it from avbench.api.Evaluation."
+            raise Failure("evaluation() to give an Evaluation", type(evaluation).__name__, advice)
+        return evaluation
 
     def judged(self, networks: int = NETWORKS) -> Results:
         """What :meth:`results` gave for so many networks, remembered.
@@ -144,7 +162,7 @@ class Judging(Subject):
         )
 
     def exercise(self, data: str = "data") -> Outcome:
-        context = self.context(NETWORKS, data)
+        context = self.context(NETWORKS, data=data)
         found = numbers(self.results(context), self.protocol().metrics)
         product = self.product(context)
         for k in range(min(product.steps, TRAINING_STEPS)):

@@ -7,10 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
-import torch
-
 from avbench.configure import reconstruct
-from avbench.distilled import LearnedSet
+from avbench.distilled import DistilledSet, LearnedSet
 from avbench.errors import RequestError
 from avbench.grammar import parse_variants
 from avbench.jobs import EvaluateTask
@@ -18,6 +16,7 @@ from avbench.method import Role
 from avbench.plugins import listing
 from avbench.prerequisite import Prerequisite
 from avbench.testing.bench import Scene
+from avbench.testing.elsewhere import another_device, described, mixing_told
 from avbench.testing.registry import Failure, NotChecked, raised, register, registered
 from avbench.testing.trials import Trial, at, tensors_of
 
@@ -110,31 +109,35 @@ def precision(trial: Trial) -> None:
     """In float64 the items of one micro-batch and of many agree: it changes memory and speed, never draws."""
     wide = at(trial.scene, precision="float64")
     whole, parts = trial.settled(wide), trial.made(at(wide, micro_batch=_SMALL_BATCH))
-    for name, tensor in tensors_of(whole.set).items():
-        other = tensors_of(parts.set)[name]
-        if tensor.shape != other.shape:
+    advice = "Take means over a batch, not over a micro-batch, and draw nothing by micro-batch."
+    _need_agreement(whole.set, parts.set, f"with micro-batches of {_SMALL_BATCH} samples", advice)
+
+
+def _need_agreement(one: DistilledSet, again: DistilledSet, where: str, advice: str) -> None:
+    """Raise where two sets in float64 are further apart than rounding takes them."""
+    other = tensors_of(again)
+    for name, tensor in tensors_of(one).items():
+        if name not in other or tensor.shape != other[name].shape:
             continue  # the check "shapes" tells it
-        apart = float((tensor.double() - other.double()).abs().max())
+        apart = float((tensor.double() - other[name].double()).abs().max())
         if math.isnan(apart):
             continue  # the check "finite" tells it
         if not apart <= _ROUNDING * max(1.0, float(tensor.double().abs().max())):
-            advice = "Take means over a batch, not over a micro-batch, and draw nothing by micro-batch."
-            expected = f"the same {name!r} with micro-batches of {_SMALL_BATCH} samples"
-            raise Failure(expected, f"values up to {apart:.3g} apart in float64", advice)
+            raise Failure(f"the same {name!r} {where}", f"values up to {apart:.3g} apart in float64", advice)
 
 
-@register("method", name="device", promise="items on the device that is given")
+@register("method", name="device", promise="items on the device that is given, the same as on the processor")
 def device(trial: Trial) -> str:
-    """The whole run on a GPU, where there is one."""
-    if not torch.cuda.is_available():
-        raise NotChecked("no GPU here")
-    scene = at(trial.scene, device="cuda")
-    made = trial.drive(scene)
+    """On a GPU, else on a device that torch keeps as strictly apart: all that it requires, steps, and a checkpoint."""
+    wide = at(trial.scene, precision="float64")
+    here, there = trial.settled(wide), another_device()
+    with mixing_told(there):
+        made = trial.drive_on(at(wide, device=there), trial.bench.new_folder("elsewhere"))
     if isinstance(made.set, LearnedSet):
         for name, tensor in made.set.items.items():
-            if tensor.device.type != "cuda":
+            if tensor.device.type != there:
                 advice = "Make tensors on context.device."
-                raise Failure(f"items {name!r} on {scene.device}", str(tensor.device), advice)
-            if not bool(torch.isfinite(tensor).all()):
-                raise Failure(f"finite items {name!r} on {scene.device}", "values that are not", "Look at its kernels.")
-    return torch.cuda.get_device_name()
+                raise Failure(f"items {name!r} on {there}", f"items on {tensor.device}", advice)
+    advice = "Draw from context.streams, which are the same on every device."
+    _need_agreement(here.set, made.set, f"on {there} as on the processor", advice)
+    return described(there)

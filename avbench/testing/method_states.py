@@ -15,7 +15,7 @@ from avbench.results import RunDirectory
 from avbench.tasks.merging import join_sets
 from avbench.testing.bench import Scene, Stopped
 from avbench.testing.registry import Failure, NotChecked, register
-from avbench.testing.trials import Made, Trial, at, difference, equal_states, tensors_of
+from avbench.testing.trials import Made, Trial, at, difference, equal_states, tensors_of, through
 from avbench.work import State
 
 #: Differences that other batches may make in float32, as a share of the largest value: networks with batch norm.
@@ -32,19 +32,19 @@ def state(trial: Trial) -> str:
     for k in range(method.steps):
         given = method.state()
         try:
-            kept = trial.through(path, given)
+            kept = through(path, given)
         except TypeError as error:
             raise Failure(f"a state at step {k} that a checkpoint can hold", f"{error}", "Store tensors.") from error
         fresh = trial.start(trial.scene)
-        fresh.load_state(trial.through(path, given))
-        if not equal_states(kept, trial.through(path, fresh.state())):
+        fresh.load_state(through(path, given))
+        if not equal_states(kept, through(path, fresh.state())):
             found = f"another one after step {k}"
             raise Failure("state() to give what load_state() got", found, "Save and load the same things.")
         states.append(kept)
         method.step(k)
     for k, kept in reversed(list(enumerate(states))):
         path.unlink(missing_ok=True)
-        method.load_state(trial.through(path, kept))
+        method.load_state(through(path, kept))
         for later in range(k, method.steps):
             method.step(later)
         told = difference(made.set, method.distilled())

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from avbench.data.samples import TensorSamples
 from avbench.errors import RequestError
 from avbench.grid import MODALITIES
@@ -14,10 +16,14 @@ from avbench.plugin import Setting
 from avbench.prerequisite import Product
 from avbench.protocols.base import Metric
 from avbench.testing.bench import PRESET, Scene, Stopped
+from avbench.testing.elsewhere import another_device, described, mixing_told
 from avbench.testing.given import LEARNS, SELECTS
 from avbench.testing.judging import NETWORKS, TRAINING_STEPS, Judging, numbers
 from avbench.testing.registry import Failure, register
 from avbench.testing.trials import apart
+
+#: What another device may change in float64.
+_ROUNDING = 1e-6
 
 
 @register("protocol", name="metrics", promise="every declared metric of every network, finite, shares from 0 to 1")
@@ -155,6 +161,26 @@ def train_on(subject: Judging) -> str:
     own = {n.partition(".")[2]: t for n, t in product.tensors().items() if n.startswith(f"{context.modality[0]}.")}
     encoder.load_state_dict(dict(own))
     return f"{len(names)} tensors"
+
+
+@register("protocol", name="device", promise="networks on the device that is given, with the processor's scores")
+def device(subject: Judging) -> str:
+    """In float64 the scores are those of the processor, after a checkpoint too."""
+    there = another_device()
+    declared = subject.protocol().metrics
+    here = numbers(subject.results(subject.context(1, precision="float64")), declared)
+    with mixing_told(there):
+        context = subject.context(1, precision="float64", device=there)
+        path = subject.bench.new_folder("elsewhere") / "checkpoint.safetensors"
+        other = numbers(subject.results(context, handed_on=path), declared)
+        product = subject.product(context)
+        for k in range(min(product.steps, 1)):
+            product.step(k)
+    for name, value in here.items():
+        if not torch.allclose(other[name], value, rtol=_ROUNDING, atol=_ROUNDING):
+            advice = "Draw from context.streams, which are the same on every device."
+            raise Failure(f"the same {name} on {there}", f"{float(other[name])} for {float(value)}", advice)
+    return described(there)
 
 
 @register("protocol", name="modalities", promise="a RequestError from check() where it can't judge")

@@ -140,6 +140,19 @@ class Trial(Subject):
         """Make all steps in a scene. Whatever the plugin raises comes out."""
         method = self.start(scene, classes, out)
         metrics = tuple(dict(method.step(k)) for k in range(method.steps))
+        return self._made(scene, method, metrics)
+
+    def drive_on(self, scene: Scene, out: Path) -> Made:
+        """As :meth:`drive`, but after the first step another method goes on, from a checkpoint of the first."""
+        first = self.start(scene, out=out)
+        metrics = [dict(first.step(k)) for k in range(min(1, first.steps))]
+        state = through(out / "handed-on.safetensors", first.state(), first.context.device)
+        method = self.start(scene, out=out)
+        method.load_state(state)
+        metrics += [dict(method.step(k)) for k in range(1, method.steps)]
+        return self._made(scene, method, tuple(metrics))
+
+    def _made(self, scene: Scene, method: Method, metrics: tuple[Mapping[str, float], ...]) -> Made:
         found = method.distilled()
         if not isinstance(found, DistilledSet):
             advice = "Return a LearnedSet or a SelectedSet."
@@ -198,12 +211,13 @@ class Trial(Subject):
         if self.recorded()["status"] != "done":
             raise NotChecked("the runner refuses it: see the check 'grid'")
 
-    def through(self, path: Path, state: State) -> State:
-        """A state as a checkpoint gives it back."""
-        save_checkpoint(path, 0, state)
-        found = load_checkpoint(path)
-        assert found is not None
-        return found[1]
+
+def through(path: Path, state: State, device: torch.device | str = "cpu") -> State:
+    """A state as a checkpoint gives it back to a run on ``device``."""
+    save_checkpoint(path, 0, state)
+    found = load_checkpoint(path, device)
+    assert found is not None
+    return found[1]
 
 
 def at(scene: Scene, **changes: Any) -> Scene:

@@ -68,7 +68,8 @@ class Means(Method):
             self.context.streams(f"noise {name}", step=k, cls=cls).standard_normal((1, *self.items[name].shape[1:]))
             for cls in self.context.classes
         ]
-        return torch.from_numpy(np.concatenate(drawn)).to(self.context.dtype).repeat_interleave(self.ipc, dim=0)
+        noise = torch.from_numpy(np.concatenate(drawn)).to(self.context.device, self.context.dtype)
+        return noise.repeat_interleave(self.ipc, dim=0)
 
     def step(self, k: int) -> Mapping[str, float]:
         for name, x in self.items.items():
@@ -409,6 +410,43 @@ class NoSet(Means):
         return dict(self.items)
 
 
+class Homebound(Means):
+    """Noise on the processor, wherever the items are."""
+
+    def noise(self, name: str, k: int) -> Tensor:
+        return super().noise(name, k).cpu()
+
+
+class Returning(Means):
+    """Items that end on the processor."""
+
+    def distilled(self) -> LearnedSet:
+        made = super().distilled()
+        return replace(made, items={name: tensor.cpu() for name, tensor in made.items.items()})
+
+
+class Unpacked(Means):
+    """Reads its items with numpy."""
+
+    def step(self, k: int) -> Mapping[str, float]:
+        super().step(k)
+        return {"size": float(sum(np.abs(x.numpy()).sum() for x in self.items.values()))}
+
+
+class Backpacking(Means):
+    """Remembers its momentum on the processor."""
+
+    def state(self) -> State:
+        return {**super().state(), "velocity": {name: x.cpu() for name, x in self.velocity.items()}}
+
+
+class Unlike(Means):
+    """Goes another way on another device."""
+
+    def noise(self, name: str, k: int) -> Tensor:
+        return super().noise(name, k) * (1.0 if self.context.device.type == "cpu" else 2.0)
+
+
 #: By the check that must catch it, first, all the checks that fail.
 BROKEN: list[tuple[type[Method], tuple[str, ...], str]] = [
     (Undocumented, ("declared",), "docstring"),
@@ -424,6 +462,11 @@ BROKEN: list[tuple[type[Method], tuple[str, ...], str]] = [
     (Terse, ("grid",), "items"),
     (Champion, ("declarations",), "'champion'"),
     (ByMicroBatch, ("precision",), "micro-batches"),
+    (Homebound, ("device",), "beside"),
+    (Returning, ("device",), "items on cpu"),
+    (Unpacked, ("device",), "numpy"),
+    (Backpacking, ("device",), "beside"),
+    (Unlike, ("device",), "as on the processor"),
     (Generous, ("budget",), "9 items"),
     (Packed, ("budget",), "factor"),
     (Shuffled, ("labels",), "context.labels"),
