@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from avbench.report.naming import tell_apart
+from avbench.report.naming import tell_apart, told_apart
 from avbench.report.records import Archive
 from avbench.report.rows import INNER, Frame, Planned, in_rows, make_row
 from avbench.report.scores import BoardKey, Group, collect
@@ -44,6 +44,7 @@ class Board:
         plain: the parts that are numbers, not shares of one.
         by_seed: for each row the score of each seed, for comparisons in pairs.
         protocol: the protocol's reference, with its options.
+        ways: labels of protocol, architecture and fusion that differ from other boards' wherever these differ.
         records: for each row the paths of its records, each cell's before those of its evaluations.
         spellings: for each row all labels under which it was run.
     """
@@ -55,16 +56,17 @@ class Board:
     plain: frozenset[str] = frozenset()
     by_seed: tuple[Mapping[int, float], ...] = ()
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    ways: tuple[str, ...] = ()
     records: tuple[tuple[Path, ...], ...] = ()
     spellings: tuple[frozenset[str], ...] = ()
 
     @property
     def title(self) -> str:
         a = self.about
-        return (
-            f"{a['dataset']} ({a['fingerprint'][:8]}) · {a['protocol']} v{a['protocol_version']} · "
-            f"{a['architecture']} · {a['fusion']} · {a['precision']} · preset {a['preset']}"
-        )
+        protocol, *others = self.ways or (a["protocol"], a["architecture"], a["fusion"])
+        version = f" v{a['protocol_version']}"
+        parts = [f"{a['dataset']} ({a['fingerprint'][:8]})", protocol.removesuffix(version) + version, *others]
+        return " · ".join([*parts, a["precision"], f"preset {a['preset']}"])
 
     def part(self, keep: Sequence[bool]) -> Board:
         """The board with some of its rows; their ranks and marks stay those that they have among all."""
@@ -99,7 +101,11 @@ def build_boards(
     # A value that failed when it was tried is no row that anybody asked for; where somebody did, ``only`` names it.
     tried = {key for r in choices for value in r["values"] for key in value["cells"]} if only is None else set()
     groups = collect(archives, only, tried.difference(chosen))
-    boards = [_board(group, (planned or {}).get(group.key), chosen) for group in groups]
+    labels = told_apart([(group.key[0], group.ways) for group in groups])
+    boards = [
+        replace(_board(group, (planned or {}).get(group.key), chosen), ways=ways)
+        for group, ways in zip(groups, labels, strict=True)
+    ]
     return sorted(boards, key=lambda board: tuple(str(value) for value in board.about.values()))
 
 

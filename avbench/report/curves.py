@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from avbench.cells import configuration
-from avbench.report.naming import distinct, tell_apart
+from avbench.report.naming import tell_apart, told_apart
 from avbench.report.rows import in_rows, named_row, one_a_seed
 from avbench.report.scores import Group, Judged, Located, Record, grouped, located
 from avbench.report.statistics import interval
@@ -59,13 +59,8 @@ def _steps(cells: Iterable[Located]) -> dict[str, Located]:
 
 def _in_words(groups: Sequence[Group]) -> list[str]:
     """How each group is judged; labels that stand for several things on one dataset say in what these differ."""
-    found = []
-    for group in groups:
-        beside = [each for each in groups if each.key[0] == group.key[0]]
-        own = next(index for index, each in enumerate(beside) if each is group)
-        labels = [distinct([each.ways[place] for each in beside])[own] for place in range(len(group.ways))]
-        found.append(" · ".join([*labels, group.about["precision"]]))
-    return found
+    labels = told_apart([(group.key[0], group.ways) for group in groups])
+    return [" · ".join([*each, group.about["precision"]]) for each, group in zip(labels, groups, strict=True)]
 
 
 def _lines(group: Group, words: str) -> Iterator[dict[str, Any]]:

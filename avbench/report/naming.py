@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -22,6 +22,20 @@ def tell_apart(frame: pd.DataFrame) -> None:
     _tell_versions_apart(frame)
     _tell_distillers_apart(frame)
     _tell_methods_apart(frame)
+
+
+def told_apart(ways: Sequence[tuple[Hashable, Sequence[Reference]]]) -> list[tuple[str, ...]]:
+    """The labels of each protocol, architecture and fusion; of those on one dataset that share one, with differences.
+
+    Args:
+        ways: (the dataset, the references) by board.
+    """
+    found = []
+    for dataset, own in ways:
+        beside = [references for where, references in ways if where == dataset]
+        at = next(index for index, references in enumerate(beside) if references is own)
+        found.append(tuple(distinct([each[place] for each in beside])[at] for place in range(len(own))))
+    return found
 
 
 def distinct(references: Sequence[Reference]) -> list[str]:

@@ -73,7 +73,7 @@ class Grid:
                 augment=augment,
                 epochs=30,
             ),
-            "evaluated_architecture": reference("convnet"),
+            "evaluated_architecture": reference("convnet", **changes.get("judge", {})),
             "fusion": reference("ensemble"),
             "distil_key": key,
             "result": {
@@ -83,7 +83,7 @@ class Grid:
             },
         }
         judged_key = f"{key}-{len(scores)}-{changes.get('protocol_version', 1)}-{augment}"
-        judged_key += changes.get("protocol", "")
+        judged_key += changes.get("protocol", "") + str(changes.get("judge", ""))
         judged |= {"split": changes["split"]} if "split" in changes else {}
         self.directory.write_record("evaluate", judged_key, {"status": "done", **common, **judged})
 
@@ -160,6 +160,18 @@ def test_fingerprints_and_protocol_versions_never_share_a_board(grid: Grid) -> N
     boards = grid.boards()
     assert len(boards) == 3
     assert sorted(b.rows["av_mean"].iloc[0] for b in boards) == pytest.approx([0.5, 0.7, 0.9])
+
+
+def test_boards_whose_networks_share_a_name_have_titles_that_differ(grid: Grid) -> None:
+    for width in (16, 32):
+        grid.add("dm", 0, [width / 100], planned=1, judge={"width": width})
+    grid.add("dm", 0, [0.7], planned=1, judge={"width": 32}, protocol_version=2)
+    start, end = "toy (f1) · recognition v", " · ensemble · float32 · preset quick"
+    assert {board.title: board.rows["av_mean"].iloc[0] for board in grid.boards()} == {
+        f"{start}1 · convnet[width=16]{end}": 0.16,
+        f"{start}1 · convnet[width=32]{end}": 0.32,
+        f"{start}2 · convnet[width=32]{end}": 0.7,
+    }
 
 
 def test_a_set_that_two_presets_share_is_one_row_and_harms_no_board(grid: Grid) -> None:
