@@ -169,7 +169,7 @@ def described(device: str) -> str:
 
 @contextmanager
 def mixing_told(device: str, advice: str = _ADVICE) -> Iterator[None]:
-    """Around a plugin at work on another device: what it mixes there fails its check.
+    """Around a plugin at work on a device: what it mixes there fails its check. On the processor nothing is mixed.
 
     Raises:
         Failure: devices were mixed.
@@ -185,6 +185,8 @@ def mixing_told(device: str, advice: str = _ADVICE) -> Iterator[None]:
     except (Failure, NotChecked):
         raise
     except (Exception, SystemExit) as error:
+        if device == "cpu":
+            raise
         mixed = _cause(error)
         if mixed is not None or device == "cuda":
             raise Failure("it to work on another device", f"{mixed or error}", advice) from error

@@ -168,10 +168,11 @@ def moves(subject: Heads) -> str:
     """The same predictions and the same loss as on the processor."""
     there = another_device()
     for case in _CASES:
+        head = subject.head(case).train(False)
         found: list[dict[str, Tensor]] = []
         for device in ("cpu", there):
             with mixing_told(device, "Register tensors as buffers, and make others on the embeddings' device."):
-                head = subject.head(case).to(device).train(False)
+                head.to(device)
                 embeddings = {name: z.to(device) for name, z in _embeddings(case).items()}
                 found.append({**head.predict(embeddings), "loss": head.loss(embeddings, _labels().to(device))})
         for name, here in found[0].items():

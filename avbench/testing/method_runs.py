@@ -130,7 +130,9 @@ def _need_agreement(one: DistilledSet, again: DistilledSet, where: str, advice: 
 def device(trial: Trial) -> str:
     """On a GPU, else on a device that torch keeps as strictly apart: all that it requires, steps, and a checkpoint."""
     wide = at(trial.scene, precision="float64")
-    here, there = trial.settled(wide), another_device()
+    trial.settled(wide)
+    there = another_device()
+    here = trial.drive_on(wide, trial.bench.new_folder("here"))
     with mixing_told(there):
         made = trial.drive_on(at(wide, device=there), trial.bench.new_folder("elsewhere"))
     if isinstance(made.set, LearnedSet):

@@ -164,18 +164,19 @@ def train_on(subject: Judging) -> str:
 
 
 @register("protocol", name="device", promise="networks on the device that is given, with the processor's scores")
-def device(subject: Judging) -> str:
+def on_device(subject: Judging) -> str:
     """In float64 the scores are those of the processor, after a checkpoint too."""
-    there = another_device()
-    declared = subject.protocol().metrics
-    here = numbers(subject.results(subject.context(1, precision="float64")), declared)
-    with mixing_told(there):
-        context = subject.context(1, precision="float64", device=there)
+    subject.judged(1)  # or it is told elsewhere
+    there, found = another_device(), []
+    for device in ("cpu", there):
         path = subject.bench.new_folder("elsewhere") / "checkpoint.safetensors"
-        other = numbers(subject.results(context, handed_on=path), declared)
-        product = subject.product(context)
-        for k in range(min(product.steps, 1)):
-            product.step(k)
+        with mixing_told(device):
+            context = subject.context(1, precision="float64", device=device)
+            found.append(numbers(subject.results(context, handed_on=path), subject.protocol().metrics))
+            product = subject.product(context)
+            for k in range(min(product.steps, 1)):
+                product.step(k)
+    here, other = found
     for name, value in here.items():
         if not torch.allclose(other[name], value, rtol=_ROUNDING, atol=_ROUNDING):
             advice = "Draw from context.streams, which are the same on every device."

@@ -15,7 +15,7 @@ import pytest
 from packages import avbench
 
 LONG = ("run", "--method", "random,dm", "--dataset", "avdigits", "--ipc", "1", "--seeds", "1", "--networks", "1")
-LONG += ("--set", "dm.steps=80", "--set", "dm.batch_real=16", "--set", "convnet.width=4", "--checkpoint-s", "0")
+LONG += ("--set", "dm.steps=40", "--set", "dm.batch_real=16", "--set", "convnet.width=4", "--checkpoint-s", "0")
 LONG += ("--set", "recognition-quick.updates=6", "--set", "recognition-quick.epochs=1")
 
 

@@ -270,7 +270,8 @@ class OneStream(Means):
     def noise(self, name: str, k: int) -> Tensor:
         shape = (len(self.context.classes), *self.items[name].shape[1:])
         drawn = self.context.streams(f"noise {name}", step=k).standard_normal(shape)
-        return torch.from_numpy(drawn).to(self.context.dtype).repeat_interleave(self.ipc, dim=0)
+        noise = torch.from_numpy(drawn).to(self.context.device, self.context.dtype)
+        return noise.repeat_interleave(self.ipc, dim=0)
 
 
 class Averaging(Means):
