@@ -18,7 +18,6 @@ from avbench.checkpoint import load_checkpoint, save_checkpoint
 from avbench.testing import Failure, NotChecked
 from avbench.testing.elsewhere import NAME, DevicesMixed, Elsewhere, mixing_told
 
-
 #: Where there is a GPU, it shows that the stand-in is like it.
 DEVICES = [NAME, "cuda"] if torch.cuda.is_available() else [NAME]
 place = NAME
