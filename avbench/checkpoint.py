@@ -16,10 +16,15 @@ from avbench.work import State
 _FORMAT = "1"
 
 
-def save_checkpoint(path: Path, step: int, state: State) -> None:
-    """Write atomically: a reader finds the old checkpoint or the whole new one."""
+def save_checkpoint(path: Path, step: int, state: State, device: torch.device | str = "cpu") -> None:
+    """Write atomically: a reader finds the old checkpoint or the whole new one.
+
+    Args:
+        device: on which the run computes: which tensors lie there is written, too.
+    """
     tensors: dict[str, Tensor] = {}
-    skeleton = json.dumps({"step": step, "state": _take_apart(state, tensors)}, allow_nan=True)
+    parts = _take_apart(state, tensors, torch.device(device).type)
+    skeleton = json.dumps({"step": step, "state": parts}, allow_nan=True)
     save_tensors_atomically(path, tensors, {"format": _FORMAT, "skeleton": skeleton})
 
 
@@ -27,7 +32,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[int
     """(steps done, state), or ``None`` where there is no whole checkpoint.
 
     Args:
-        device: where tensors come back to that lay on a GPU; those of the CPU come back to it.
+        device: on which the run computes that goes on: there come back the tensors that lay on the device of the run
+            that saved them, be it another one. Others come back to the CPU.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -42,16 +48,17 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[int
     return found["step"], state
 
 
-def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _take_apart(value: Any, tensors: dict[str, Tensor], device_type: str) -> Any:
     """``value`` as JSON, its tensors moved into ``tensors``. Keys of any scalar type survive."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value
-        return {"tensor": name} if value.device.type == "cpu" else {"tensor": name, "on_device": True}
+        return {"tensor": name, "on_device": value.device.type == device_type}
     if isinstance(value, dict):
-        return {"dict": [[key, _take_apart(item, tensors)] for key, item in value.items()]}
+        return {"dict": [[key, _take_apart(item, tensors, device_type)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        return {"list": [_take_apart(item, tensors) for item in value], "tuple": isinstance(value, tuple)}
+        items = [_take_apart(item, tensors, device_type) for item in value]
+        return {"list": items, "tuple": isinstance(value, tuple)}
     if value is None or isinstance(value, bool | int | float | str):
         return {"scalar": value}
     raise TypeError(f"a checkpoint can't hold {type(value).__name__}: use tensors, numbers, strings, dicts, lists")

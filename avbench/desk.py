@@ -201,7 +201,8 @@ class Desk:
             self.step(task, work, k, None)
             now = time.monotonic()
             if now - saved >= self.spec.engine.checkpoint_s:
-                save_checkpoint(path, k + 1, {"work": work.state(), "spent_s": before_s + now - began})
+                state = {"work": work.state(), "spent_s": before_s + now - began}
+                save_checkpoint(path, k + 1, state, self.device)
                 saved = now
         self.enter(task, "writing")
         return before_s

@@ -31,4 +31,4 @@ class Work(ABC):
         return {}
 
     def load_state(self, state: State) -> None:
-        """Continue from a state that :meth:`state` gave; its tensors are on the devices on which they were."""
+        """Continue from a state that :meth:`state` gave; what lay on the run's device lies on the run's device."""

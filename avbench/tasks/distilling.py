@@ -85,7 +85,7 @@ def _guard(desk: Desk, cell: _Running, act: Callable[[], None]) -> bool:
 
 
 def _save(desk: Desk, cell: _Running) -> None:
-    save_checkpoint(desk.checkpoint(cell.task, cell.task.key), cell.next_step, _state(cell))
+    save_checkpoint(desk.checkpoint(cell.task, cell.task.key), cell.next_step, _state(cell), desk.device)
 
 
 def _state(cell: _Running) -> State:

@@ -214,7 +214,7 @@ class Trial(Subject):
 
 def through(path: Path, state: State, device: torch.device | str = "cpu") -> State:
     """A state as a checkpoint gives it back to a run on ``device``."""
-    save_checkpoint(path, 0, state)
+    save_checkpoint(path, 0, state, device)
     found = load_checkpoint(path, device)
     assert found is not None
     return found[1]

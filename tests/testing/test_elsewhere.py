@@ -153,17 +153,21 @@ def test_torch_is_left_as_it_was() -> None:
     assert made.cpu().tolist() == [1, 1], "what was made can be looked at afterwards"
 
 
-def test_a_checkpoint_brings_tensors_back_to_where_they_were(tmp_path: Path) -> None:
+def test_a_checkpoint_brings_tensors_back_to_the_device_of_the_run(tmp_path: Path) -> None:
     with mixing_told(NAME):
         state = {"near": torch.ones(2), "away": there(2) * 3, "deep": [{"away": (there(1),)}]}
-        save_checkpoint(tmp_path / "c", 4, state)
+        save_checkpoint(tmp_path / "c", 4, state, NAME)
         step, found = load_checkpoint(tmp_path / "c", NAME) or (0, {})
         places = [found["near"].device.type, found["away"].device.type, found["deep"][0]["away"][0].device.type]
         assert (step, places) == (4, ["cpu", NAME, NAME])
         assert found["away"].tolist() == [3, 3]
-    # A run that began on a GPU may go on without one.
+    # A run that began on a GPU may go on without one, and the other way round.
     _, found = load_checkpoint(tmp_path / "c") or (0, {})
     assert found["away"].device.type == "cpu" and found["away"].tolist() == [3, 3]
+    save_checkpoint(tmp_path / "c", 4, found)
+    with mixing_told(NAME):
+        _, found = load_checkpoint(tmp_path / "c", NAME) or (0, {})
+        assert found["away"].device.type == NAME and found["away"].tolist() == [3, 3]
 
 
 def test_mixing_is_a_failure_and_what_the_stand_in_lacks_is_not_checked() -> None:
