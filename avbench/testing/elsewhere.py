@@ -65,6 +65,12 @@ class Elsewhere(Tensor):
     def __repr__(self, **kwargs: Any) -> str:  # type: ignore[override]
         return f"{self.held!r} on {NAME}"
 
+    def __format__(self, spec: str) -> str:
+        return format(self.held, spec)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.held.__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
+
     def tolist(self) -> Any:
         """As of a GPU's tensor."""
         return self.held.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,6 +69,8 @@ ALLOWED: dict[str, Callable[[], Any]] = {
     "copying from the processor": lambda: there(3, 3).copy_(NEAR),
     "setting rows from the processor": lambda: there(3, 3).__setitem__(slice(0, 3), NEAR),
     "reading numbers": lambda: (float(there()), there(3).tolist(), bool((there(3) > 0).all()), there(3).sum().item()),
+    "a number in a text": lambda: f"{there().sum():.2f}",
+    "a file of torch's": lambda: torch.save(there(3), io.BytesIO()),
     "numpy by way of the processor": lambda: there(3).cpu().numpy(),
 }
 
