@@ -201,8 +201,9 @@ def test_leaderboard_renders_from_records_alone(finished: tuple[Path, CompletedP
 
 
 def test_one_modality_is_distilled_and_scored_alone(avdigits_data: Path, tmp_path: Path) -> None:
-    grid = ("--method", "random,dm", "--dataset", "avdigits", "--ipc", "1", "--set", "dm.steps=2")
-    done = run(avdigits_data, tmp_path / "runs", "--modality", "a,av", "--seeds", "1", "--json", grid=grid)
+    grid = ("--method", "random,dm[steps=2,batch_real=8]", "--dataset", "avdigits", "--ipc", "1")
+    small = ("--seeds", "1", "--networks", "1")
+    done = run(avdigits_data, tmp_path / "runs", "--modality", "a,av", *small, "--json", grid=grid)
     assert done.returncode == 0, done.stderr
     (board,) = json.loads(done.stdout)["boards"]
     audio = [row for row in board["rows"] if row["modality"] == "a"]
@@ -234,7 +235,7 @@ def test_users_own_arrays_run_by_the_name_they_were_given(tmp_path: Path) -> Non
     assert prepared.returncode == 0, prepared.stderr
     done = avbench(
         *("run", "--method", "random,dm", "--dataset", "mine", "--ipc", "1", "--set", "dm.steps=2", *SMALL),
-        *("--seeds", "1", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "runs")),
+        *("--seeds", "1", "--networks", "1", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "runs")),
     )
     assert done.returncode == 0, done.stderr
     assert "### mine" in done.stdout
@@ -247,7 +248,7 @@ def test_another_precision_has_a_board_of_its_own_and_the_same_prerequisites(
     shutil.copytree(finished[0], out)
     before = {path.parent.name for path in out.glob("prerequisite/*/record.json")}
     one = ("--method", "avdd[steps=3,batch_real=8]", "--dataset", "avdigits", "--ipc", "1")
-    done = run(avdigits_data, out, "--precision", "bfloat16", grid=one)
+    done = run(avdigits_data, out, "--precision", "bfloat16", "--seeds", "1", "--networks", "1", grid=one)
     assert done.returncode == 0, done.stderr
     assert {path.parent.name for path in out.glob("prerequisite/*/record.json")} == before
     assert "· bfloat16 ·" in done.stdout and "· float32 ·" not in done.stdout
