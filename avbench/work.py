@@ -31,4 +31,8 @@ class Work(ABC):
         return {}
 
     def load_state(self, state: State) -> None:
-        """Continue from a state that :meth:`state` gave; what lay on the run's device lies on the run's device."""
+        """Continue from a state that :meth:`state` gave.
+
+        Tensors that lay on the run's device come back on the device of the run that goes on, all others on the CPU.
+        What belongs to the CPU whatever the run's device is, such as a generator's state, goes into a list of numbers.
+        """

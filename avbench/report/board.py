@@ -65,7 +65,8 @@ class Board:
         a = self.about
         protocol, *others = self.ways or (a["protocol"], a["architecture"], a["fusion"])
         version = f" v{a['protocol_version']}"
-        parts = [f"{a['dataset']} ({a['fingerprint'][:8]})", protocol.removesuffix(version) + version, *others]
+        protocol += "" if f"{version} " in f"{protocol} " else version
+        parts = [f"{a['dataset']} ({a['fingerprint'][:8]})", protocol, *others]
         return " · ".join([*parts, a["precision"], f"preset {a['preset']}"])
 
     def part(self, keep: Sequence[bool]) -> Board:

@@ -7,6 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
+import torch
+from torch import Tensor
+
 from avbench.configure import reconstruct
 from avbench.distilled import DistilledSet, LearnedSet
 from avbench.errors import RequestError
@@ -16,7 +19,7 @@ from avbench.method import Role
 from avbench.plugins import listing
 from avbench.prerequisite import Prerequisite
 from avbench.testing.bench import Scene
-from avbench.testing.elsewhere import another_device, described, mixing_told
+from avbench.testing.devices import another_device, described, mixing_told, need_agreement, words
 from avbench.testing.registry import Failure, NotChecked, raised, register, registered
 from avbench.testing.trials import Trial, at, tensors_of
 
@@ -109,21 +112,17 @@ def precision(trial: Trial) -> None:
     """In float64 the items of one micro-batch and of many agree: it changes memory and speed, never draws."""
     wide = at(trial.scene, precision="float64")
     whole, parts = trial.settled(wide), trial.made(at(wide, micro_batch=_SMALL_BATCH))
-    advice = "Take means over a batch, not over a micro-batch, and draw nothing by micro-batch."
-    _need_agreement(whole.set, parts.set, f"with micro-batches of {_SMALL_BATCH} samples", advice)
-
-
-def _need_agreement(one: DistilledSet, again: DistilledSet, where: str, advice: str) -> None:
-    """Raise where two sets in float64 are further apart than rounding takes them."""
-    other = tensors_of(again)
-    for name, tensor in tensors_of(one).items():
-        if name not in other or tensor.shape != other[name].shape:
+    for name, tensor in tensors_of(whole.set).items():
+        other = tensors_of(parts.set)[name]
+        if tensor.shape != other.shape:
             continue  # the check "shapes" tells it
-        apart = float((tensor.double() - other[name].double()).abs().max())
+        apart = float((tensor.double() - other.double()).abs().max())
         if math.isnan(apart):
             continue  # the check "finite" tells it
         if not apart <= _ROUNDING * max(1.0, float(tensor.double().abs().max())):
-            raise Failure(f"the same {name!r} {where}", f"values up to {apart:.3g} apart in float64", advice)
+            advice = "Take means over a batch, not over a micro-batch, and draw nothing by micro-batch."
+            expected = f"the same {name!r} with micro-batches of {_SMALL_BATCH} samples"
+            raise Failure(expected, f"values up to {apart:.3g} apart in float64", advice)
 
 
 @register("method", name="device", promise="items on the device that is given, the same as on the processor")
@@ -131,15 +130,27 @@ def device(trial: Trial) -> str:
     """On a GPU, else on a device that torch keeps as strictly apart: all that it requires, steps, and a checkpoint."""
     wide = at(trial.scene, precision="float64")
     trial.settled(wide)
-    there = another_device()
-    here = trial.drive_on(wide, trial.bench.new_folder("here"))
-    with mixing_told(there):
-        made = trial.drive_on(at(wide, device=there), trial.bench.new_folder("elsewhere"))
-    if isinstance(made.set, LearnedSet):
-        for name, tensor in made.set.items.items():
+    there, sets = another_device(), []
+    for place in ("cpu", there):
+        with mixing_told(place):
+            sets.append(trial.drive_on(at(wide, device=place), trial.bench.new_folder("devices")).set)
+    here, other = sets
+    if isinstance(other, LearnedSet):
+        for name, tensor in other.items.items():
             if tensor.device.type != there:
-                advice = "Make tensors on context.device."
-                raise Failure(f"items {name!r} on {there}", f"items on {tensor.device}", advice)
-    advice = "Draw from context.streams, which are the same on every device."
-    _need_agreement(here.set, made.set, f"on {there} as on the processor", advice)
+                found = f"items on {words(tensor.device)}"
+                raise Failure(f"items {name!r} on {words(there)}", found, "Make tensors on context.device.")
+    ours, theirs = _values(here), _values(other)
+    if set(ours) != set(theirs):
+        found = f"{', '.join(sorted(theirs))} for {', '.join(sorted(ours))}"
+        raise Failure(f"the same tensors on {words(there)} as on the processor", found, "Make all of them everywhere.")
+    for name, tensor in ours.items():
+        need_agreement(repr(name), tensor, theirs[name], there)
     return described(there)
+
+
+def _values(found: DistilledSet) -> dict[str, Tensor]:
+    """The tensors of a set, and the step sizes that it learned."""
+    steps = found.step_size or {} if isinstance(found, LearnedSet) else {}
+    learned = {f"step size {name}": torch.tensor(float(value)).double() for name, value in steps.items()}
+    return {**tensors_of(found), **learned}

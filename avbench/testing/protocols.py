@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from avbench.data.samples import TensorSamples
 from avbench.errors import RequestError
 from avbench.grid import MODALITIES
@@ -16,14 +14,11 @@ from avbench.plugin import Setting
 from avbench.prerequisite import Product
 from avbench.protocols.base import Metric
 from avbench.testing.bench import PRESET, Scene, Stopped
-from avbench.testing.elsewhere import another_device, described, mixing_told
+from avbench.testing.devices import another_device, described, mixing_told, need_agreement
 from avbench.testing.given import LEARNS, SELECTS
 from avbench.testing.judging import NETWORKS, TRAINING_STEPS, Judging, numbers
 from avbench.testing.registry import Failure, register
 from avbench.testing.trials import apart
-
-#: What another device may change in float64.
-_ROUNDING = 1e-6
 
 
 @register("protocol", name="metrics", promise="every declared metric of every network, finite, shares from 0 to 1")
@@ -163,24 +158,23 @@ def train_on(subject: Judging) -> str:
     return f"{len(names)} tensors"
 
 
-@register("protocol", name="device", promise="networks on the device that is given, with the processor's scores")
+@register("protocol", name="device", promise="work on the device that is given, with the processor's scores")
 def on_device(subject: Judging) -> str:
-    """In float64 the scores are those of the processor, after a checkpoint too."""
+    """In float64 the scores are those of the processor, and so is a step of train_on(); a checkpoint lies between."""
     subject.judged(1)  # or it is told elsewhere
     there, found = another_device(), []
-    for device in ("cpu", there):
-        path = subject.bench.new_folder("elsewhere") / "checkpoint.safetensors"
-        with mixing_told(device):
-            context = subject.context(1, precision="float64", device=device)
-            found.append(numbers(subject.results(context, handed_on=path), subject.protocol().metrics))
+    for place in ("cpu", there):
+        path = subject.bench.new_folder("devices") / "checkpoint.safetensors"
+        with mixing_told(place):
+            context = subject.context(1, precision="float64", device=place)
+            scores = numbers(subject.results(context, handed_on=path), subject.protocol().metrics)
             product = subject.product(context)
             for k in range(min(product.steps, 1)):
                 product.step(k)
+            found.append({**scores, **{f"trained {name}": t.cpu() for name, t in product.tensors().items()}})
     here, other = found
     for name, value in here.items():
-        if not torch.allclose(other[name], value, rtol=_ROUNDING, atol=_ROUNDING):
-            advice = "Draw from context.streams, which are the same on every device."
-            raise Failure(f"the same {name} on {there}", f"{float(other[name])} for {float(value)}", advice)
+        need_agreement(name, value, other[name], there)
     return described(there)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import socket
@@ -448,6 +449,15 @@ class Unlike(Means):
         return super().noise(name, k) * (1.0 if self.context.device.type == "cpu" else 2.0)
 
 
+class Vanishing(Means):
+    """Items that are no numbers on another device."""
+
+    def distilled(self) -> LearnedSet:
+        made = super().distilled()
+        here = self.context.device.type == "cpu"
+        return made if here else replace(made, items={name: tensor * math.nan for name, tensor in made.items.items()})
+
+
 #: By the check that must catch it, first, all the checks that fail.
 BROKEN: list[tuple[type[Method], tuple[str, ...], str]] = [
     (Undocumented, ("declared",), "docstring"),
@@ -464,10 +474,11 @@ BROKEN: list[tuple[type[Method], tuple[str, ...], str]] = [
     (Champion, ("declarations",), "'champion'"),
     (ByMicroBatch, ("precision",), "micro-batches"),
     (Homebound, ("device",), "beside"),
-    (Returning, ("device",), "items on cpu"),
+    (Returning, ("device",), "items on the processor"),
     (Unpacked, ("device",), "numpy"),
     (Backpacking, ("device",), "beside"),
     (Unlike, ("device",), "as on the processor"),
+    (Vanishing, ("device",), "finite on one of them alone"),
     (Generous, ("budget",), "9 items"),
     (Packed, ("budget",), "factor"),
     (Shuffled, ("labels",), "context.labels"),

@@ -20,6 +20,7 @@ from judged import failing, named
 from avbench.errors import PluginError, RequestError
 from avbench.plugins import listing, load
 from avbench.testing import Check, Failure, NotChecked, checks, register, registry
+from avbench.testing.devices import another_device, described
 from avbench.testing.registry import registered
 from avbench.testing.subject import SINGULAR
 
@@ -89,6 +90,19 @@ def test_all_first_party_plugins_pass(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some of timm's
         assert failing(name) == {}
+
+
+def _devices() -> list[Any]:
+    """The first-party plugins whose checks include one on another device; what takes longer is marked."""
+    brief = ("method:dm", "architecture:convnet", "fusion:attention", "fusion:ensemble")
+    names = [name for name in FIRST_PARTY if not name.startswith("dataset")]
+    return [name if name in brief else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", _devices())
+def test_first_party_plugins_work_on_another_device(name: str) -> None:
+    about = "device" if name.startswith(("method", "protocol")) else "moves"
+    assert named(name, about)() == described(another_device())  # and is not left unchecked
 
 
 def test_a_machine_without_gpu_is_said_to_have_none() -> None:

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from avbench.checkpoint import load_checkpoint, save_checkpoint
 from avbench.testing import Failure, NotChecked
-from avbench.testing.elsewhere import NAME, DevicesMixed, Elsewhere, mixing_told
+from avbench.testing.devices import mixing_told
+from avbench.testing.elsewhere import NAME, DevicesMixed, Elsewhere
 
 #: Where there is a GPU, it shows that the stand-in is like it.
 DEVICES = [NAME, "cuda"] if torch.cuda.is_available() else [NAME]
@@ -41,6 +42,41 @@ def there(*shape: int) -> Tensor:
     return torch.ones(shape).to(place)
 
 
+def assert_equal(x: Tensor, expected: list[int]) -> None:
+    assert x.device.type == place and x.tolist() == expected
+
+
+def set_by_a_list() -> None:
+    x = there(3)
+    x[[0, 2]] = 5.0
+    assert x.tolist() == [5, 1, 5]
+
+
+def replace_data() -> None:
+    x = there(3).requires_grad_()
+    x.data = x.data * 2
+    x.data = torch.cat([x.data, there(1)])
+    assert x.tolist() == [2, 2, 2, 1]
+
+
+def move_a_module() -> None:
+    layer, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    other.weight = layer.weight
+    optimiser, before = torch.optim.SGD(layer.parameters(), lr=1.0), layer.weight
+    nn.ModuleList([layer, other]).to(place)
+    assert layer.weight is other.weight is before and before.device.type == place
+    layer(there(1, 2)).sum().backward()
+    was = layer.weight.tolist()
+    optimiser.step()
+    assert layer.weight.tolist() != was
+
+
+def infer() -> None:
+    with torch.inference_mode():
+        x = torch.ones(2, 3).to(place)
+        assert nn.functional.linear(x, there(4, 3)).cpu().tolist() == [[3.0] * 4] * 2
+
+
 NEAR, INDEX = torch.ones(3, 3), torch.tensor([0, 2])
 
 #: What raises on a GPU where one of two tensors is the processor's.
@@ -58,6 +94,10 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "selecting by the processor's index": lambda: torch.index_select(there(3, 3), 0, INDEX),
     "gathering by the processor's index": lambda: there(3, 3).gather(0, INDEX[None]),
     "values put among a GPU's": lambda: there(3, 3).index_put_((INDEX,), torch.ones(2, 3)),
+    "a CPU's generator": lambda: torch.randn(3, device=place, generator=torch.Generator()),
+    "a CPU's generator, in place": lambda: there(3).normal_(generator=torch.Generator()),
+    "a sum into the processor's number": lambda: torch.tensor(0.0).add_(there()),
+    "selecting by the processor's number": lambda: torch.index_select(there(3, 3), 0, torch.tensor(1)),
     "reading by numpy": lambda: there(3).numpy(),
     "reading by numpy's own functions": lambda: np.asarray(there(3)),
 }
@@ -69,6 +109,19 @@ ALLOWED: dict[str, Callable[[], Any]] = {
     "copying from the processor": lambda: there(3, 3).copy_(NEAR),
     "setting rows from the processor": lambda: there(3, 3).__setitem__(slice(0, 3), NEAR),
     "reading numbers": lambda: (float(there()), there(3).tolist(), bool((there(3) > 0).all()), there(3).sum().item()),
+    "rows by a list": lambda: assert_equal(torch.arange(4).to(place)[[0, 2]], [0, 2]),
+    "rows and columns by lists": lambda: assert_equal(torch.arange(4).view(2, 2).to(place)[[1], [0, 1]], [2, 3]),
+    "rows by a list of booleans": lambda: assert_equal(torch.arange(3).to(place)[[True, False, True]], [0, 2]),
+    "rows set by a list": set_by_a_list,
+    "data that is replaced": replace_data,
+    "parameters that stay when a module moves": move_a_module,
+    "without gradients": infer,
+    "a tensor of a tensor": lambda: torch.as_tensor(there(3), dtype=torch.float64) + there(3) + torch.tensor(there(3)),
+    "a tensor of numbers that lie there": lambda: assert_equal(
+        torch.tensor([there(2).sum()] * 2, device=place), [2, 2]
+    ),
+    "a copy": lambda: copy.copy(there(3)) + there(3),
+    "foreach copies": lambda: torch._foreach_copy_([there(3)], [torch.ones(3)]),
     "a number in a text": lambda: f"{there().sum():.2f}",
     "a file of torch's": lambda: torch.save(there(3), io.BytesIO()),
     "numpy by way of the processor": lambda: there(3).cpu().numpy(),
