@@ -64,9 +64,7 @@ class Board:
     def title(self) -> str:
         a = self.about
         protocol, *others = self.ways or (a["protocol"], a["architecture"], a["fusion"])
-        version = f" v{a['protocol_version']}"
-        protocol += "" if f"{version} " in f"{protocol} " else version
-        parts = [f"{a['dataset']} ({a['fingerprint'][:8]})", protocol, *others]
+        parts = [f"{a['dataset']} ({a['fingerprint'][:8]})", f"{protocol} v{a['protocol_version']}", *others]
         return " · ".join([*parts, a["precision"], f"preset {a['preset']}"])
 
     def part(self, keep: Sequence[bool]) -> Board:
@@ -102,7 +100,8 @@ def build_boards(
     # A value that failed when it was tried is no row that anybody asked for; where somebody did, ``only`` names it.
     tried = {key for r in choices for value in r["values"] for key in value["cells"]} if only is None else set()
     groups = collect(archives, only, tried.difference(chosen))
-    labels = told_apart([(group.key[0], group.ways) for group in groups])
+    # A title tells the protocol's version beside its label.
+    labels = told_apart([(group.key[0], ({**group.protocol, "version": 0}, *group.ways[1:])) for group in groups])
     boards = [
         replace(_board(group, (planned or {}).get(group.key), chosen), ways=ways)
         for group, ways in zip(groups, labels, strict=True)

@@ -177,7 +177,7 @@ def _refuse(func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> None:
         tensors = [itself, *values[:1], *(x for x in indices if isinstance(x, Elsewhere))]
     near = [x for x in tensors if not isinstance(x, Elsewhere) and (x.dim() > 0 or func in _NO_NUMBERS)]
     near += [x for x in written if not isinstance(x, Elsewhere)]
-    if near and len(tensors) > 1 and any(isinstance(x, Elsewhere) for x in tensors):
+    if near:
         where = f"a tensor {tuple(near[0].shape)} on {near[0].device}"
         raise DevicesMixed(f"{func} was given {where} beside one on the stand-in for a GPU")
 
@@ -201,6 +201,8 @@ class _AboveTensors(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if _forward_over_reverse():
+            raise Lacking("forward-mode over reverse-mode differentiation, such as torch.func.hessian")
         # The wrapper of the property is another one each time: == and not `is`.
         if func == Tensor.data.__set__ and all(isinstance(x, Elsewhere) for x in args):  # type: ignore[attr-defined]
             func(*args)
@@ -211,6 +213,13 @@ class _AboveTensors(TorchFunctionMode):
         elif func in _FROM_DATA:
             return _from_data(func, list(args), kwargs)
         return func(*args, **kwargs)
+
+
+def _forward_over_reverse() -> bool:
+    """Whether ``torch.func`` mixes both modes: with wrapped tensors, as ours are, PyTorch then ends the process."""
+    modes = torch._C._functorch
+    kinds = {each.key() for each in modes.get_interpreter_stack() or ()}
+    return {modes.TransformType.Jvp, modes.TransformType.Grad} <= kinds
 
 
 def _index(index: Any) -> Any:

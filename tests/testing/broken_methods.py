@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import socket
@@ -412,52 +411,6 @@ class NoSet(Means):
         return dict(self.items)
 
 
-class Homebound(Means):
-    """Noise on the processor, wherever the items are."""
-
-    def noise(self, name: str, k: int) -> Tensor:
-        return super().noise(name, k).cpu()
-
-
-class Returning(Means):
-    """Items that end on the processor."""
-
-    def distilled(self) -> LearnedSet:
-        made = super().distilled()
-        return replace(made, items={name: tensor.cpu() for name, tensor in made.items.items()})
-
-
-class Unpacked(Means):
-    """Reads its items with numpy."""
-
-    def step(self, k: int) -> Mapping[str, float]:
-        super().step(k)
-        return {"size": float(sum(np.abs(x.numpy()).sum() for x in self.items.values()))}
-
-
-class Backpacking(Means):
-    """Remembers its momentum on the processor."""
-
-    def state(self) -> State:
-        return {**super().state(), "velocity": {name: x.cpu() for name, x in self.velocity.items()}}
-
-
-class Unlike(Means):
-    """Goes another way on another device."""
-
-    def noise(self, name: str, k: int) -> Tensor:
-        return super().noise(name, k) * (1.0 if self.context.device.type == "cpu" else 2.0)
-
-
-class Vanishing(Means):
-    """Items that are no numbers on another device."""
-
-    def distilled(self) -> LearnedSet:
-        made = super().distilled()
-        here = self.context.device.type == "cpu"
-        return made if here else replace(made, items={name: tensor * math.nan for name, tensor in made.items.items()})
-
-
 #: By the check that must catch it, first, all the checks that fail.
 BROKEN: list[tuple[type[Method], tuple[str, ...], str]] = [
     (Undocumented, ("declared",), "docstring"),
@@ -473,12 +426,6 @@ BROKEN: list[tuple[type[Method], tuple[str, ...], str]] = [
     (Terse, ("grid",), "items"),
     (Champion, ("declarations",), "'champion'"),
     (ByMicroBatch, ("precision",), "micro-batches"),
-    (Homebound, ("device",), "beside"),
-    (Returning, ("device",), "items on the processor"),
-    (Unpacked, ("device",), "numpy"),
-    (Backpacking, ("device",), "beside"),
-    (Unlike, ("device",), "as on the processor"),
-    (Vanishing, ("device",), "finite on one of them alone"),
     (Generous, ("budget",), "9 items"),
     (Packed, ("budget",), "factor"),
     (Shuffled, ("labels",), "context.labels"),

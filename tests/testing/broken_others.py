@@ -178,21 +178,6 @@ class Ageing(Flat):
             encoder.get_parameter("layer.weight").mul_(1 + next(self.times))
 
 
-class RootedEncoder(FlatEncoder):
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        super().__init__(shape)
-        self.scale = torch.ones(8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * self.scale.to(x.dtype)
-
-
-class Rooted(Flat):
-    """A tensor that is no buffer."""
-
-    encoder = RootedEncoder
-
-
 # --- fusions --------------------------------------------------------------------------------------------------------
 
 
@@ -264,18 +249,6 @@ class Common(Mean):
     """Says of one modality's parameters that they are both's."""
 
     made = CommonHead
-
-
-class RootedHead(MeanHead):
-    def loss(self, embeddings: Mapping[str, Tensor], labels: Tensor) -> Tensor:
-        logits = self.logits(embeddings)
-        return F.cross_entropy(logits + torch.zeros(logits.shape[1]), labels)
-
-
-class RootedMean(Mean):
-    """A tensor on the processor, wherever the embeddings are."""
-
-    made = RootedHead
 
 
 # --- protocols --------------------------------------------------------------------------------------------------------
@@ -355,15 +328,6 @@ class Plain(Brief):
         if context.step_size:
             raise ValueError("no step sizes here")
         return super().evaluation(context)
-
-
-class Homely(Brief):
-    """Weights its loss on the processor."""
-
-    class judge(RecognitionEvaluation):  # noqa: N801
-        def step(self, k: int) -> Mapping[str, float]:
-            weight = torch.ones(2) @ torch.ones(2, device=self.context.device)
-            return {name: value * float(weight) / 2 for name, value in super().step(k).items()}
 
 
 class Nameless(Brief):
@@ -541,8 +505,6 @@ BROKEN: list[tuple[Any, tuple[str, ...], str]] = [
     (Fixed, ("moves",), "float32"),
     (SmallBatches, ("grid",), "too many samples"),
     (Ageing, ("repeatable", "draw"), "one seed"),
-    (Rooted, ("moves",), "beside"),
-    (RootedMean, ("moves",), "beside"),
     (Logits, ("predictions",), "probabilities"),
     (Idle, ("loss",), "idle"),
     (UndrawnFusion, ("draw", "global-random-state"), "streams"),
@@ -554,7 +516,6 @@ BROKEN: list[tuple[Any, tuple[str, ...], str]] = [
     (Careless, ("samples",), "a, v"),
     (Amnesic, ("resume",), "interruption"),
     (Plain, ("learned-sets",), "no step sizes"),
-    (Homely, ("device",), "beside"),
     (Nameless, ("train-on",), "net."),
     (Surprised, ("modalities",), "both modalities"),
     (UnsureTones, ("class-variables",), "sometimes"),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import broken_devices
 import broken_methods
 import broken_others
 import numpy as np
@@ -25,7 +26,7 @@ from avbench.testing.registry import registered
 from avbench.testing.subject import SINGULAR
 
 ROOT = Path(__file__).resolve().parents[2]
-BROKEN = [*broken_methods.BROKEN, *broken_others.BROKEN]
+BROKEN = [*broken_methods.BROKEN, *broken_others.BROKEN, *broken_devices.BROKEN]
 FIRST_PARTY = [
     f"{kind}:{info.name if info.name != 'timm' else 'timm/resnet10t'}"
     for kind in ("method", "architecture", "fusion", "protocol", "dataset")
